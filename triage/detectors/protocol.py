@@ -1,0 +1,43 @@
+"""What a detector is. A detector takes one suitable input and returns findings; it never sees files, rows or clocks.
+
+An outside package offers one through the entry point group `triage.detectors` (docs/detectors.md): a callable
+`load(release: Path, runtime: str) -> Detector`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from triage.domain.finding import Finding
+from triage.domain.image import Radiograph, Volume
+
+
+@dataclass(frozen=True)
+class Detection:
+    """findings: everything the release covers, also below threshold; not_covered: names it declares it cannot see.
+
+    notes: what the gate or geometry did ("inverted", "rotated 90 degrees"), recorded with the Run.
+    """
+
+    findings: tuple[Finding, ...]
+    not_covered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class FilmDetector(Protocol):
+    name: str  # "chest_xray"
+    release: str  # "chest_xray 1.0.0"
+    digest: str  # sha256 over the release's files: what a Run stores
+
+    def detect(self, film: Radiograph) -> Detection:
+        """raises NotSuitableError when the pixels say that this is no adult frontal chest film."""
+
+
+class ScanDetector(Protocol):
+    name: str  # "lung_nodule"
+    release: str
+    digest: str
+
+    def detect(self, scan: Volume) -> Detection:
+        """raises NotSuitableError when the volume holds too little lung to look at."""

@@ -1,0 +1,54 @@
+"""Events as lines: a dotted name in the past tense and fields. Text on a terminal, JSON on servers.
+
+Fields are ids, never a patient's name, birth date, id or accession: what is not on the list is dropped, so that a
+careless call cannot leak (T29).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+# Every field that may stand in a log line. Add here, with thought.
+ALLOWED_FIELDS = frozenset(
+    "event level timestamp process pid port address path file url part name state reason code detail error "
+    "kind count total seconds since until attempt attempts limit release detector version runtime "
+    "study_instance_uid series_instance_uid sop_instance_uid sop_class_uid transfer_syntax_uid digest run_id alert_id "
+    "delivery_id route peer control_id outbox_id request_id calling_ae_title called_ae_title association status "
+    "method user role seed step rung findings instances bytes exit_code signal fix broker database home lease token_id "
+    "exception exc_info stack".split()
+)
+
+
+def _drop_unlisted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {k: v for k, v in event.items() if k in ALLOWED_FIELDS}
+
+
+def configure(log_format: str = "text", level: str = "INFO") -> None:
+    """Send events to stderr; results own stdout."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _drop_unlisted,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger() -> Any:
+    return structlog.get_logger()
