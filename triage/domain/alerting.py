@@ -1,0 +1,111 @@
+"""Which findings alert, over which rungs the ladder climbs, and what an alert says to the outside.
+
+An alert is closed by a person, never by a machine's acknowledgement (standards 7.3; hazard H8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from triage.domain.finding import Finding, PriorityClass
+
+
+class AlertState(StrEnum):
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    CLOSED = "closed"  # a report at least preliminary arrived, or the order was cancelled
+    WITHDRAWN = "withdrawn"  # a superseding run no longer has the finding
+    EXHAUSTED = "exhausted"  # every rung was climbed and nobody acknowledged; still red, still acknowledgeable
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"  # to be sent, or to be sent again at `next_attempt_at`
+    DELIVERED = "delivered"  # the peer positively answered this control id
+    PARKED = "parked"  # the peer refused the content (AE, 4xx): a person must look
+    CANCELLED = "cancelled"  # the alert ended before the first success
+
+
+class MessageKind(StrEnum):
+    RESULT = "result"
+    WITHDRAWAL = "withdrawal"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """After `after` without acknowledgement the routes of this rung are told."""
+
+    after: timedelta
+    routes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertNotice:
+    """Everything a message about one alert may hold; `hl7.results` and `channels` take from it what the route allows.
+
+    control_id  <= 20 characters, unique for ever: MSH-10 and idempotency key; the same for every resend
+    """
+
+    control_id: str
+    kind: MessageKind
+    created_at: datetime
+    site: str
+    # study
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str  # DICOM PN: family^given^middle^prefix^suffix, groups separated by =
+    patient_birth_date: str
+    patient_sex: str
+    accession_number: str
+    study_instance_uid: str
+    study_description: str
+    modality: str
+    acquired_at: datetime | None
+    ordered_priority: str  # STAT, URGENT, ROUTINE
+    placer_order_number: str = ""
+    filler_order_number: str = ""
+    patient_location: str = ""
+    referring_physician_name: str = ""
+    # finding
+    finding_name: str
+    finding_display: str
+    finding_code: str
+    finding_scheme: str
+    finding_radlex: str
+    probability: float
+    band: str
+    detected_at: datetime
+    detector_release: str  # "chest_xray 1.0.0"
+    rung: int = 0
+
+
+def alerting(findings: Sequence[Finding]) -> dict[str, Finding]:
+    """The findings that raise an Alert, by name: actionable and of class critical (standards 13.3).
+
+    Of several of one name (two films of a study) the most probable stands.
+    """
+    chosen: dict[str, Finding] = {}
+    for finding in findings:
+        if not finding.actionable or finding.coded.priority_class is not PriorityClass.CRITICAL:
+            continue
+        held = chosen.get(finding.name)
+        if held is None or finding.probability > held.probability:
+            chosen[finding.name] = finding
+    return chosen
+
+
+def rungs_due(ladder: Sequence[Rung], raised_at: datetime, step: int, now: datetime) -> list[int]:
+    """Indices of rungs above `step` whose time has come, lowest first; none is skipped (I12)."""
+    return [i for i, rung in enumerate(ladder) if i > step and now >= raised_at + rung.after]
+
+
+RETRY_SECONDS = (2, 4, 8, 16, 32, 64, 128, 256, 300)  # standards 7.3, then 300 for ever
+
+
+def retry_after(attempts: int, jitter: float) -> timedelta:
+    """Wait before attempt number `attempts` + 1; jitter in [0, 1) lengthens it by up to a quarter."""
+    assert attempts >= 1
+    base = RETRY_SECONDS[min(attempts - 1, len(RETRY_SECONDS) - 1)]
+    return timedelta(seconds=base * (1 + jitter / 4))
