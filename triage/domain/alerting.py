@@ -78,6 +78,9 @@ class AlertNotice:
     band: str
     detected_at: datetime
     detector_release: str  # "chest_xray 1.0.0"
+    # place, only as `finding.shown` lets it pass; written in overlay mode alone
+    finding_side: str = ""  # left, right, both
+    finding_zone: str = ""
     rung: int = 0
 
 

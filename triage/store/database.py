@@ -1,0 +1,94 @@
+"""One engine, two ways in: `write()` for a unit of work, `read()` for a look.
+
+On SQLite a unit of work starts with BEGIN IMMEDIATE, since a read snapshot that turns into a write fails at once
+(assurance 1); on PostgreSQL it runs at READ COMMITTED with versions and row counts in the statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pysqlite3.dbapi2 as sqlite
+from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy.pool import StaticPool
+
+from triage.domain.errors import Misconfigured, Unavailable
+
+SQLITE_FLOOR = (3, 51, 3)  # below it the WAL-reset error can lose pages (sqlite.org/wal.html#walresetbug)
+
+
+class Database:
+    """Holds the engine; make one per process, after forking."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        self.engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write; commits when the block ends, rolls back when it raises.
+
+        raises  Unavailable when the database does not answer
+        """
+        with self._reachable(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(triage_immediate=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent look; writes nothing."""
+        with self._reachable(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            raise Unavailable(f"the database does not answer: {type(error.__cause__ or error).__name__}") from error
+
+
+def _sqlite_engine(url: str) -> Engine:
+    if sqlite.sqlite_version_info < SQLITE_FLOOR:
+        raise Misconfigured(
+            f"SQLite {sqlite.sqlite_version} can lose pages; install pysqlite3 from the lock "
+            f"(at least {'.'.join(map(str, SQLITE_FLOOR))})"
+        )
+    memory = url in ("sqlite://", "sqlite:///:memory:")
+    options: dict[str, Any] = {"poolclass": StaticPool} if memory else {"pool_size": 20, "max_overflow": 60}
+    engine = create_engine(
+        url,
+        module=sqlite,
+        connect_args={"isolation_level": None, "timeout": 30, "check_same_thread": False},
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("triage_immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(url: str) -> Engine:
+    return create_engine(
+        url,
+        pool_size=10,
+        max_overflow=20,
+        pool_pre_ping=True,  # a restarted server costs a reconnect, not an error
+        connect_args={"connect_timeout": 5, "options": "-c statement_timeout=30000 -c lock_timeout=10000"},
+    )

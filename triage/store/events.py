@@ -1,0 +1,95 @@
+"""The change feed for open pages, the outbox of wake-up calls, and leases. All written in the step's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from triage.store.schema import event, heartbeat, lease, outbox
+from triage.store.upsert import upsert
+
+
+@dataclass(frozen=True)
+class Event:
+    id: int
+    kind: str
+    study_id: int | None
+    data: dict[str, Any]
+    at: datetime
+
+
+def publish(tx: Connection, now: datetime, kind: str, study_id: int | None = None, **data: Any) -> None:
+    """Tell open pages; kind "worklist", "alert" or "health"."""
+    tx.execute(insert(event).values(kind=kind, study_id=study_id, data=data, at=now))
+
+
+def since(tx: Connection, last_id: int, limit: int = 500) -> list[Event]:
+    rows = tx.execute(select(event).where(event.c.id > last_id).order_by(event.c.id).limit(limit))
+    return [Event(**row) for row in map(dict, rows.mappings())]
+
+
+def last_event_id(tx: Connection) -> int:
+    return tx.execute(select(func.coalesce(func.max(event.c.id), 0))).scalar_one()
+
+
+def forget_events(tx: Connection, before: datetime) -> int:
+    """The feed serves open pages alone; history is the audit's."""
+    return tx.execute(delete(event).where(event.c.at < before)).rowcount
+
+
+def wake(tx: Connection, now: datetime, kind: str, row_id: int) -> int:
+    """Ask for a wake-up call after the commit; the row says what is to be done."""
+    return int(
+        tx.execute(insert(outbox).values(kind=kind, row_id=row_id, created_at=now).returning(outbox.c.id)).scalar_one()
+    )
+
+
+def unsent(tx: Connection, limit: int = 500) -> Sequence[tuple[int, str, int]]:
+    """(id, kind, row id) of calls not sent yet, oldest first."""
+    rows = tx.execute(
+        select(outbox.c.id, outbox.c.kind, outbox.c.row_id).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(limit)
+    )
+    return [(r.id, r.kind, r.row_id) for r in rows]
+
+
+def mark_sent(tx: Connection, ids: Sequence[int], now: datetime) -> None:
+    tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent_at=now))
+
+
+def forget_sent(tx: Connection, before: datetime) -> int:
+    return tx.execute(delete(outbox).where(outbox.c.sent_at < before)).rowcount
+
+
+def take_lease(tx: Connection, name: str, holder: str, now: datetime, length: timedelta) -> int | None:
+    """Fencing token when `holder` has (or renews) the lease, None while another lives (I26)."""
+    upsert(tx, lease, {"name": name}, {"holder": "", "fencing_token": 0, "until": now - length}, replace=False)
+    renewed = tx.execute(
+        update(lease)
+        .where(lease.c.name == name, lease.c.holder == holder, lease.c.until >= now)
+        .values(until=now + length)
+        .returning(lease.c.fencing_token)
+    ).scalar_one_or_none()
+    if renewed is not None:
+        return int(renewed)
+    taken = tx.execute(
+        update(lease)
+        .where(lease.c.name == name, or_(lease.c.until < now, lease.c.holder == holder))
+        .values(holder=holder, until=now + length, fencing_token=lease.c.fencing_token + 1)
+        .returning(lease.c.fencing_token)
+    ).scalar_one_or_none()
+    return None if taken is None else int(taken)
+
+
+def beat(tx: Connection, part: str, pid: int, now: datetime, detail: dict[str, Any] | None = None) -> None:
+    """This part of the product lives; `/health` looks at the age of the last beat."""
+    values = {"pid": pid, "at": now, "detail": detail or {}}
+    if tx.execute(update(heartbeat).where(heartbeat.c.part == part).values(**values)).rowcount == 0:
+        upsert(tx, heartbeat, {"part": part}, {**values, "started_at": now})
+
+
+def beats(tx: Connection) -> list[dict[str, Any]]:
+    return [dict(r) for r in tx.execute(select(heartbeat).order_by(heartbeat.c.part)).mappings()]

@@ -1,0 +1,74 @@
+"""The durable store of received objects, by content; never edited.
+
+    <root>/incoming/            files being written; swept at start when older than an hour
+    <root>/objects/ab/<sha256>.dcm
+
+A name is a digest, so a UID never becomes a path (T4) and the same object twice is one file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from triage.domain.errors import Unavailable
+
+
+class Spool:
+    def __init__(self, root: Path, reserve_bytes: int = 0) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self._objects = root / "objects"
+        self._reserve_bytes = reserve_bytes
+
+    def prepare(self) -> None:
+        """Make the folders (all 256, so that no store has to sync a new one's parent)."""
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        for shard in range(256):
+            (self._objects / f"{shard:02x}").mkdir(parents=True, exist_ok=True)
+        for folder in (self._objects, self.root, self.root.parent):
+            _sync_folder(folder)
+
+    def path(self, digest: str) -> Path:
+        assert len(digest) == 64 and digest.isalnum()
+        return self._objects / digest[:2] / f"{digest}.dcm"
+
+    def adopt(self, temporary: Path, digest: str) -> Path:
+        """Give a synced temporary file its place; returns when the name is durable too.
+
+        The caller has flushed the file's bytes. Rename, then fsync of the folder: after that a crash keeps it (P1).
+        """
+        target = self.path(digest)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+        return target
+
+    def require_space(self) -> None:
+        """raises Unavailable below the reserve: what we could not keep we refuse (P2)."""
+        try:
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise Unavailable(f"the spool {self.root} cannot be read: {error.strerror}") from error
+        if free < self._reserve_bytes:
+            raise Unavailable(
+                f"the spool {self.root} has {free >> 20} MiB free, below its reserve of "
+                f"{self._reserve_bytes >> 20} MiB. Free space or lower retention_days."
+            )
+
+    def sweep_incoming(self, older_than_seconds: float = 3600) -> int:
+        """Remove what dead receivers left; returns how many."""
+        limit = time.time() - older_than_seconds
+        stale = [p for p in self.incoming.iterdir() if p.is_file() and p.stat().st_mtime < limit]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
