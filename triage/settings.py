@@ -10,7 +10,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from triage.domain.errors import Misconfigured
@@ -47,7 +55,9 @@ class DicomSettings(_Table):
     associations_per_peer_max: Annotated[int, Field(ge=1, le=1000)] = 10
     object_bytes_max: Annotated[int, Field(ge=1 << 20)] = 2 << 30
     idle_seconds: Seconds = 60.0  # an association that says nothing for so long is aborted
-    reserve_bytes: Annotated[int, Field(ge=0)] = 256 << 20  # below this much free disk stores are answered A700
+    reserve_bytes: Annotated[int, Field(ge=0)] = (
+        256 << 20
+    )  # below this much free disk stores are answered A700
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant (shown on /health)
 
 

@@ -18,7 +18,9 @@ class AlertState(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     CLOSED = "closed"  # a report at least preliminary arrived, or the order was cancelled
     WITHDRAWN = "withdrawn"  # a superseding run no longer has the finding
-    EXHAUSTED = "exhausted"  # every rung was climbed and nobody acknowledged; still red, still acknowledgeable
+    EXHAUSTED = (
+        "exhausted"  # every rung was climbed and nobody acknowledged; still red, still acknowledgeable
+    )
 
 
 class DeliveryState(StrEnum):

@@ -26,7 +26,9 @@ class OrderedPriority(StrEnum):
 
 
 # HL7 table 0485 and DICOM (0040,1003) words to ours (standards 7.1); unknown is routine, and counted by the caller.
-HL7_PRIORITY = MappingProxyType({"S": OrderedPriority.STAT, "A": OrderedPriority.URGENT, "T": OrderedPriority.URGENT})
+HL7_PRIORITY = MappingProxyType(
+    {"S": OrderedPriority.STAT, "A": OrderedPriority.URGENT, "T": OrderedPriority.URGENT}
+)
 
 _CLASS_OF_ORDER = MappingProxyType(
     {
@@ -88,7 +90,9 @@ class Policy:
             if name not in FINDING_CODES:
                 raise Misconfigured(f"policy.raises_to: no finding is called {name!r}")
             if lifted > FINDING_CODES[name].priority_class:
-                raise Misconfigured(f"policy.raises_to.{name}: above the class that the detector was tested for")
+                raise Misconfigured(
+                    f"policy.raises_to.{name}: above the class that the detector was tested for"
+                )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -148,7 +152,9 @@ class Priority:
         return sum(r.points for r in self.reasons)
 
 
-def prioritize(item: ItemFacts, findings: Iterable[Finding], policy: Policy, raised_last_hour: int) -> Priority:
+def prioritize(
+    item: ItemFacts, findings: Iterable[Finding], policy: Policy, raised_last_hour: int
+) -> Priority:
     """Class and due time of one study. AI can raise a study, never lower it.
 
     findings          of the current completed Runs of active releases; empty when none has run yet
@@ -190,7 +196,9 @@ def _person_reasons(item: ItemFacts) -> list[Reason]:
         reasons.append(Reason("ORDERED", f"{item.ordered_priority.value} order", _POINTS[ordered]))
     if item.override:
         points = _POINTS[item.override.priority_class]
-        reasons.append(Reason("RAISED_BY_HAND", f"raised by {item.override.by}: {item.override.reason}", points))
+        reasons.append(
+            Reason("RAISED_BY_HAND", f"raised by {item.override.by}: {item.override.reason}", points)
+        )
     return reasons or [Reason("ROUTINE", "routine order", 0)]
 
 
@@ -202,7 +210,9 @@ def _flag_reason(finding: Finding, lift: PriorityClass, counts: bool) -> Reason:
     return Reason(code, words, _POINTS[lift] + round(9 * finding.probability) if lift else 0)
 
 
-def sort_key(priority_class: PriorityClass, due_at: datetime, bound_at: datetime, now: datetime, item_id: int) -> tuple[int, datetime, int]:
+def sort_key(
+    priority_class: PriorityClass, due_at: datetime, bound_at: datetime, now: datetime, item_id: int
+) -> tuple[int, datetime, int]:
     """The one order of the list: smaller is read sooner. `store.worklist` says the same in SQL.
 
     source  architecture 4: critical by due time, then high and overdue, then elevated, then routine

@@ -73,7 +73,13 @@ def paired_auc(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> PairedA
     difference = a.value - b.value
     z = difference / error if error > 0 else 0.0
     return PairedAuc(
-        a, b, difference, difference - Z95 * error, difference + Z95 * error, z, float(2 * stats.norm.sf(abs(z)))
+        a,
+        b,
+        difference,
+        difference - Z95 * error,
+        difference + Z95 * error,
+        z,
+        float(2 * stats.norm.sf(abs(z))),
     )
 
 

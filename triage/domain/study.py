@@ -39,7 +39,9 @@ class InstanceHeader:
     # patient
     patient_id: str = ""
     issuer_of_patient_id: str = ""
-    patient_name: str = ""  # person name as sent, decoded to text; alphabetic=ideographic=phonetic groups kept
+    patient_name: str = (
+        ""  # person name as sent, decoded to text; alphabetic=ideographic=phonetic groups kept
+    )
     patient_birth_date: str = ""  # YYYYMMDD or ""
     patient_sex: str = ""
     patient_age_years: float | None = None  # from (0010,1010), else birth and study date (standards 4.1)
@@ -86,7 +88,9 @@ class InstanceHeader:
     bits_allocated: int = 0
     bits_stored: int = 0
     photometric_interpretation: str = ""
-    pixel_spacing_mm: tuple[float, float] | None = None  # (0028,0030), else (0018,1164): (between rows, between columns)
+    pixel_spacing_mm: tuple[float, float] | None = (
+        None  # (0028,0030), else (0018,1164): (between rows, between columns)
+    )
     image_position_patient: tuple[float, float, float] | None = None
     image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
     rescale_slope: float | None = None

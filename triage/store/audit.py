@@ -88,7 +88,9 @@ def verify(tx: Connection, anchors: Sequence[Anchor] = (), key: bytes = b"") -> 
         if row["number"] != expected_number:
             return Verification(False, count, expected_number, f"row {expected_number} is missing")
         if row["previous_hash"] != previous:
-            return Verification(False, count, row["number"], f"row {row['number']} does not follow the row before it")
+            return Verification(
+                False, count, row["number"], f"row {row['number']} does not follow the row before it"
+            )
         if row["hash"] != _hash(row):
             return Verification(False, count, row["number"], f"row {row['number']} was changed")
         previous, expected_number, count = row["hash"], expected_number + 1, count + 1
@@ -121,7 +123,9 @@ def events(
     tx: Connection, *, object_kind: str = "", object_id: str = "", after: int = 0, limit: int = 500
 ) -> list[dict[str, Any]]:
     """Events in order of number, `detail` parsed; for pages and export."""
-    query = select(audit_event).where(audit_event.c.number > after).order_by(audit_event.c.number).limit(limit)
+    query = (
+        select(audit_event).where(audit_event.c.number > after).order_by(audit_event.c.number).limit(limit)
+    )
     if object_kind:
         query = query.where(audit_event.c.object_kind == object_kind)
     if object_id:

@@ -53,7 +53,9 @@ class Database:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            raise Unavailable(f"the database does not answer: {type(error.__cause__ or error).__name__}") from error
+            raise Unavailable(
+                f"the database does not answer: {type(error.__cause__ or error).__name__}"
+            ) from error
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -44,14 +44,19 @@ def forget_events(tx: Connection, before: datetime) -> int:
 def wake(tx: Connection, now: datetime, kind: str, row_id: int) -> int:
     """Ask for a wake-up call after the commit; the row says what is to be done."""
     return int(
-        tx.execute(insert(outbox).values(kind=kind, row_id=row_id, created_at=now).returning(outbox.c.id)).scalar_one()
+        tx.execute(
+            insert(outbox).values(kind=kind, row_id=row_id, created_at=now).returning(outbox.c.id)
+        ).scalar_one()
     )
 
 
 def unsent(tx: Connection, limit: int = 500) -> Sequence[tuple[int, str, int]]:
     """(id, kind, row id) of calls not sent yet, oldest first."""
     rows = tx.execute(
-        select(outbox.c.id, outbox.c.kind, outbox.c.row_id).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(limit)
+        select(outbox.c.id, outbox.c.kind, outbox.c.row_id)
+        .where(outbox.c.sent_at.is_(None))
+        .order_by(outbox.c.id)
+        .limit(limit)
     )
     return [(r.id, r.kind, r.row_id) for r in rows]
 
@@ -66,7 +71,9 @@ def forget_sent(tx: Connection, before: datetime) -> int:
 
 def take_lease(tx: Connection, name: str, holder: str, now: datetime, length: timedelta) -> int | None:
     """Fencing token when `holder` has (or renews) the lease, None while another lives (I26)."""
-    upsert(tx, lease, {"name": name}, {"holder": "", "fencing_token": 0, "until": now - length}, replace=False)
+    upsert(
+        tx, lease, {"name": name}, {"holder": "", "fencing_token": 0, "until": now - length}, replace=False
+    )
     renewed = tx.execute(
         update(lease)
         .where(lease.c.name == name, lease.c.holder == holder, lease.c.until >= now)

@@ -109,7 +109,9 @@ study = Table(
     Column("site", String(40), nullable=False),
     Column("first_received_at", UtcTime, nullable=False),
     Column("last_received_at", UtcTime, nullable=False),
-    Column("constancy", Boolean, nullable=False, server_default=text("false")),  # hidden from readers and reports
+    Column(
+        "constancy", Boolean, nullable=False, server_default=text("false")
+    ),  # hidden from readers and reports
 )
 
 series = Table(
@@ -135,7 +137,12 @@ series = Table(
     UniqueConstraint("series_instance_uid", "study_id"),
     _one_of("state", "receiving", "complete"),
     # The sweeper's question: which series should be judged now?
-    Index("series_to_judge", "judge_at", sqlite_where=text("judge_at IS NOT NULL"), postgresql_where=text("judge_at IS NOT NULL")),
+    Index(
+        "series_to_judge",
+        "judge_at",
+        sqlite_where=text("judge_at IS NOT NULL"),
+        postgresql_where=text("judge_at IS NOT NULL"),
+    ),
 )
 
 instance = Table(
@@ -361,7 +368,12 @@ alert = Table(
         postgresql_where=text("state IN ('open', 'acknowledged', 'exhausted')"),
     ),
     # The ladder's question.
-    Index("alert_open", "raised_at", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
+    Index(
+        "alert_open",
+        "raised_at",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
 )
 
 route = Table(
@@ -380,7 +392,9 @@ delivery = Table(
     Column("route", String(40), ForeignKey("route.name"), nullable=False),
     Column("rung", Integer, nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("control_id", String(20), nullable=False, unique=True),  # MSH-10, idempotency key: one for life (I10)
+    Column(
+        "control_id", String(20), nullable=False, unique=True
+    ),  # MSH-10, idempotency key: one for life (I10)
     Column("payload", LargeBinary),  # the bytes as first sent; a resend sends the same
     Column("state", String(16), nullable=False, server_default="waiting"),
     Column("detail", String(400), nullable=False, server_default=""),
@@ -465,7 +479,9 @@ user = Table(
 session = Table(
     "session",
     metadata,
-    Column("token_digest", String(64), primary_key=True),  # sha256 of the cookie: a stolen table signs nobody in
+    Column(
+        "token_digest", String(64), primary_key=True
+    ),  # sha256 of the cookie: a stolen table signs nobody in
     Column("user_id", Id, ForeignKey("user.id"), nullable=False, index=True),
     Column("csrf_token", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),

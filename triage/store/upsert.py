@@ -22,7 +22,9 @@ def upsert(
     return tx.execute(statement).rowcount > 0
 
 
-def insert_or_get(tx: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> tuple[int, bool]:
+def insert_or_get(
+    tx: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]
+) -> tuple[int, bool]:
     """(id, inserted) of the row with this unique `key`; an existing row is left as it is (P3)."""
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     found = tx.execute(

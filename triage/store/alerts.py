@@ -1,0 +1,247 @@
+"""Alerts, their deliveries and attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from triage.domain.alerting import AlertState, DeliveryState, MessageKind
+from triage.store.schema import alert, delivery, delivery_attempt, patient, route, study, worklist_item
+from triage.store.upsert import insert_or_get, upsert
+
+ALIVE = (AlertState.OPEN.value, AlertState.ACKNOWLEDGED.value, AlertState.EXHAUSTED.value)
+UNANSWERED = (AlertState.OPEN.value, AlertState.EXHAUSTED.value)
+
+
+def alive(tx: Connection, study_id: int) -> dict[str, dict[str, Any]]:
+    """Alerts of a study that were neither closed nor withdrawn, by finding name."""
+    rows = tx.execute(select(alert).where(alert.c.study_id == study_id, alert.c.state.in_(ALIVE))).mappings()
+    return {r["finding_name"]: dict(r) for r in rows}
+
+
+def add(
+    tx: Connection,
+    study_id: int,
+    run_id: int,
+    finding_name: str,
+    probability: float,
+    band: str,
+    now: datetime,
+) -> int:
+    return int(
+        tx.execute(
+            insert(alert)
+            .values(
+                study_id=study_id, run_id=run_id, finding_name=finding_name, probability=probability, band=band,
+                raised_at=now, stepped_at=now,
+            )
+            .returning(alert.c.id)
+        ).scalar_one()
+    )  # fmt: skip
+
+
+def confirm(tx: Connection, alert_id: int, run_id: int, probability: float, band: str) -> None:
+    """A newer run has the same finding: the alert stands and names the run that counts."""
+    tx.execute(
+        update(alert).where(alert.c.id == alert_id).values(run_id=run_id, probability=probability, band=band)
+    )
+
+
+def move(
+    tx: Connection, alert_id: int, to: AlertState, now: datetime, *, by: str = "", version: int | None = None
+) -> bool:
+    """Alert to another state; False when it is not alive any more or changed meanwhile."""
+    values: dict[str, Any] = {"state": to.value, "version": alert.c.version + 1}
+    allowed: Sequence[str] = ALIVE
+    if to is AlertState.ACKNOWLEDGED:
+        values |= {"acknowledged_at": now, "acknowledged_by": by}
+        allowed = UNANSWERED  # an acknowledgement stays (I13)
+    elif to is AlertState.EXHAUSTED:
+        allowed = (AlertState.OPEN.value,)
+    else:
+        values["ended_at"] = now
+    query = update(alert).where(alert.c.id == alert_id, alert.c.state.in_(allowed))
+    if version is not None:
+        query = query.where(alert.c.version == version)
+    return tx.execute(query.values(**values)).rowcount == 1
+
+
+def climb(tx: Connection, alert_id: int, step: int, now: datetime) -> bool:
+    """One rung up, never down, and only while open (I12)."""
+    return (
+        tx.execute(
+            update(alert)
+            .where(alert.c.id == alert_id, alert.c.state == AlertState.OPEN.value, alert.c.step == step - 1)
+            .values(step=step, stepped_at=now, version=alert.c.version + 1)
+        ).rowcount
+        == 1
+    )
+
+
+def open_alerts(tx: Connection) -> list[dict[str, Any]]:
+    """What the ladder looks at."""
+    rows = tx.execute(select(alert).where(alert.c.state == AlertState.OPEN.value).order_by(alert.c.raised_at))
+    return [dict(r) for r in rows.mappings()]
+
+
+def listing(tx: Connection, *, states: Sequence[str] = UNANSWERED, limit: int = 200) -> list[dict[str, Any]]:
+    """Alerts with what a banner shows, newest first; constancy studies are left out."""
+    rows = tx.execute(
+        select(
+            alert, study.c.study_instance_uid, study.c.accession_number, study.c.acquired_at, study.c.site,
+            patient.c.patient_name, patient.c.patient_sex, patient.c.patient_id.label("patient_code"),
+            study.c.patient_age_years, worklist_item.c.location, worklist_item.c.arrived_at,
+        )
+        .join(study, study.c.id == alert.c.study_id)
+        .join(patient, patient.c.id == study.c.patient_id)
+        .outerjoin(worklist_item, worklist_item.c.study_id == study.c.id)
+        .where(alert.c.state.in_(list(states)), study.c.constancy.is_(False))
+        .order_by(alert.c.raised_at.desc(), alert.c.id.desc())
+        .limit(limit)
+    )  # fmt: skip
+    return [dict(r) for r in rows.mappings()]
+
+
+def get(tx: Connection, alert_id: int) -> dict[str, Any] | None:
+    row = tx.execute(select(alert).where(alert.c.id == alert_id)).mappings().first()
+    return dict(row) if row else None
+
+
+def of_study(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    return [
+        dict(r)
+        for r in tx.execute(select(alert).where(alert.c.study_id == study_id).order_by(alert.c.id)).mappings()
+    ]
+
+
+def sync_routes(tx: Connection, routes: Sequence[tuple[str, str]]) -> None:
+    """Make the rows of (name, kind) as configured; a route no longer configured is disabled, not removed."""
+    for name, kind in routes:
+        upsert(tx, route, {"name": name}, {"kind": kind, "enabled": True})
+    tx.execute(update(route).where(route.c.name.not_in([n for n, _ in routes])).values(enabled=False))
+
+
+def enabled_routes(tx: Connection) -> list[str]:
+    return list(tx.execute(select(route.c.name).where(route.c.enabled).order_by(route.c.name)).scalars())
+
+
+def add_delivery(
+    tx: Connection,
+    alert_id: int,
+    route_name: str,
+    rung: int,
+    kind: MessageKind,
+    control_id: str,
+    now: datetime,
+) -> bool:
+    """One delivery for (alert, route, rung, kind); False when it is there already."""
+    _, inserted = insert_or_get(
+        tx,
+        delivery,
+        {"alert_id": alert_id, "route": route_name, "rung": rung, "kind": kind.value},
+        {"control_id": control_id, "created_at": now, "next_attempt_at": now},
+    )
+    return inserted
+
+
+def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, Any] | None:
+    """The oldest delivery of a route whose time has come. A stamp beyond any backoff was made by a wrong clock."""
+    row = (
+        tx.execute(
+            select(delivery)
+            .where(
+                delivery.c.route == route_name,
+                delivery.c.state == DeliveryState.WAITING.value,
+                delivery.c.next_attempt_at <= now,
+            )
+            .order_by(delivery.c.next_attempt_at, delivery.c.id)
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None
+
+
+def clamp_future_attempts(tx: Connection, now: datetime, latest: datetime) -> int:
+    """A clock that was ahead may have left attempts far in the future; bring them to now (P17)."""
+    return tx.execute(
+        update(delivery)
+        .where(delivery.c.state == DeliveryState.WAITING.value, delivery.c.next_attempt_at > latest)
+        .values(next_attempt_at=now)
+    ).rowcount
+
+
+def keep_payload(tx: Connection, delivery_id: int, payload: bytes) -> None:
+    tx.execute(
+        update(delivery)
+        .where(delivery.c.id == delivery_id, delivery.c.payload.is_(None))
+        .values(payload=payload)
+    )
+
+
+def record_attempt(
+    tx: Connection, delivery_id: int, now: datetime, outcome: str, detail: str, state: DeliveryState,
+    next_attempt_at: datetime | None,
+) -> bool:  # fmt: skip
+    """Store an attempt and what follows; False when the delivery ended meanwhile."""
+    values: dict[str, Any] = {
+        "attempts": delivery.c.attempts + 1,
+        "detail": detail[:400],
+        "state": state.value,
+        "first_attempt_at": func.coalesce(delivery.c.first_attempt_at, now),
+    }
+    if next_attempt_at is not None:
+        values["next_attempt_at"] = next_attempt_at
+    if state is DeliveryState.DELIVERED:
+        values["delivered_at"] = now
+    # What was cancelled on the way and answered after all is delivered: the peer has it.
+    allowed = [DeliveryState.WAITING.value] + (
+        [DeliveryState.CANCELLED.value] if state is DeliveryState.DELIVERED else []
+    )
+    changed = tx.execute(
+        update(delivery).where(delivery.c.id == delivery_id, delivery.c.state.in_(allowed)).values(**values)
+    ).rowcount
+    tx.execute(
+        insert(delivery_attempt).values(delivery_id=delivery_id, at=now, outcome=outcome, detail=detail[:400])
+    )
+    return changed == 1
+
+
+def cancel_waiting(tx: Connection, alert_id: int, kind: MessageKind) -> int:
+    """Stop what was not sent yet; what a peer already may have got is not cancelled but completed."""
+    return tx.execute(
+        update(delivery)
+        .where(
+            delivery.c.alert_id == alert_id,
+            delivery.c.kind == kind.value,
+            delivery.c.state == DeliveryState.WAITING.value,
+            delivery.c.payload.is_(None),
+        )
+        .values(state=DeliveryState.CANCELLED.value)
+    ).rowcount
+
+
+def told_routes(tx: Connection, alert_id: int) -> list[str]:
+    """Routes whose peer may have the result: those that a withdrawal must reach."""
+    rows = tx.execute(
+        select(delivery.c.route)
+        .where(
+            delivery.c.alert_id == alert_id,
+            delivery.c.kind == MessageKind.RESULT.value,
+            delivery.c.payload.is_not(None),
+        )
+        .distinct()
+        .order_by(delivery.c.route)
+    )
+    return list(rows.scalars())
+
+
+def deliveries(tx: Connection, alert_id: int | None = None) -> list[dict[str, Any]]:
+    query = select(delivery).order_by(delivery.c.id)
+    if alert_id is not None:
+        query = query.where(delivery.c.alert_id == alert_id)
+    return [dict(r) for r in tx.execute(query).mappings()]

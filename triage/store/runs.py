@@ -1,0 +1,406 @@
+"""Releases, runs and findings. A run moves only through `domain.run.TRANSITIONS`, and the old state is in the WHERE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, insert, or_, select, update
+
+from triage.domain.finding import Band, Finding, Location, Measurements
+from triage.domain.run import MAX_ATTEMPTS, TERMINAL, RunState, state_after
+from triage.domain.suitability import NotSuitable
+from triage.store.schema import finding, release, run, series, study
+from triage.store.upsert import insert_or_get
+
+
+@dataclass(frozen=True)
+class Leased:
+    """A run that this worker holds until `until`."""
+
+    run_id: int
+    token: str
+    detector: str
+    release_digest: str
+    study_id: int
+    series_id: int
+    sop_instance_uids: tuple[str, ...]
+    attempts: int
+
+
+def register_release(
+    tx: Connection, detector: str, version: str, digest: str, not_covered: Sequence[str], now: datetime
+) -> int:
+    """The row of a release by its digest; the first of a detector becomes active."""
+    active = tx.execute(
+        select(release.c.id).where(release.c.detector == detector, release.c.state == "active")
+    ).first()
+    release_id, _ = insert_or_get(
+        tx,
+        release,
+        {"digest": digest},
+        {
+            "detector": detector,
+            "version": version,
+            "state": "shadow" if active else "active",
+            "not_covered": list(not_covered),
+            "registered_at": now,
+        },
+    )
+    return release_id
+
+
+def activate_release(tx: Connection, release_id: int) -> None:
+    """Make this the active release of its detector; the one before is retired."""
+    detector = tx.execute(select(release.c.detector).where(release.c.id == release_id)).scalar_one()
+    tx.execute(
+        update(release)
+        .where(release.c.detector == detector, release.c.state == "active", release.c.id != release_id)
+        .values(state="retired")
+    )
+    tx.execute(update(release).where(release.c.id == release_id).values(state="active"))
+
+
+def releases(tx: Connection, *states: str) -> list[dict[str, Any]]:
+    query = select(release).order_by(release.c.detector, release.c.id)
+    if states:
+        query = query.where(release.c.state.in_(states))
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def request(
+    tx: Connection,
+    *,
+    study_id: int,
+    series_id: int,
+    release_id: int,
+    input_digest: str,
+    sop_instance_uids: Sequence[str],
+    queue: str,
+    policy_version: int,
+    mode: str,
+    now: datetime,
+) -> tuple[int, bool]:
+    """(run id, new) of the run of this release on exactly this input (P6)."""
+    return insert_or_get(
+        tx,
+        run,
+        {"series_id": series_id, "input_digest": input_digest, "release_id": release_id},
+        {
+            "study_id": study_id,
+            "sop_instance_uids": list(sop_instance_uids),
+            "state": RunState.REQUESTED.value,
+            "queue": queue,
+            "requested_at": now,
+            "policy_version": policy_version,
+            "mode": mode,
+            "notes": [],
+        },
+    )
+
+
+def lease(tx: Connection, run_id: int, token: str, now: datetime, length: timedelta) -> Leased | None:
+    """Take a requested run, or one whose lease ended; None when there is nothing to take.
+
+    The attempt is counted before the work, so that a study that kills its worker stops at MAX_ATTEMPTS.
+    """
+    free = or_(
+        run.c.state == RunState.REQUESTED.value,
+        and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
+    )
+    row = (
+        tx.execute(
+            update(run)
+            .where(run.c.id == run_id, free, run.c.attempts < MAX_ATTEMPTS)
+            .values(
+                state=RunState.RUNNING.value,
+                attempts=run.c.attempts + 1,
+                lease_token=token,
+                lease_until=now + length,
+                started_at=now,
+            )
+            .returning(run)
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return None
+    rel = tx.execute(select(release).where(release.c.id == row["release_id"])).mappings().one()
+    return Leased(
+        run_id, token, rel["detector"], rel["digest"], row["study_id"], row["series_id"],
+        tuple(row["sop_instance_uids"]), row["attempts"],
+    )  # fmt: skip
+
+
+def renew(tx: Connection, run_id: int, token: str, until: datetime) -> bool:
+    """False when the lease is no longer ours."""
+    return (
+        tx.execute(
+            update(run)
+            .where(run.c.id == run_id, run.c.lease_token == token, run.c.state == RunState.RUNNING.value)
+            .values(lease_until=until)
+        ).rowcount
+        == 1
+    )
+
+
+def finish(
+    tx: Connection, run_id: int, token: str, event: str, now: datetime, reason: NotSuitable | None = None,
+    failure: str = "", runtime: str = "", code_version: str = "", notes: Sequence[str] = (),
+) -> bool:  # fmt: skip
+    """Commit the end of a run by the holder of its current lease (I7); False when the lease is another's."""
+    state = state_after(RunState.RUNNING, event)
+    return (
+        tx.execute(
+            update(run)
+            .where(run.c.id == run_id, run.c.lease_token == token, run.c.state == RunState.RUNNING.value)
+            .values(
+                state=state.value,
+                reason_code=reason.code.value if reason else failure[:40],
+                reason_detail=reason.detail[:400] if reason else "",
+                finished_at=now,
+                lease_until=None,
+                runtime=runtime[:60],
+                code_version=code_version,
+                notes=list(notes),
+            )
+        ).rowcount
+        == 1
+    )
+
+
+def settle_unsuitable(tx: Connection, run_id: int, reason: NotSuitable, now: datetime) -> None:
+    """A run whose tags already say no: requested to not_analysed without a worker."""
+    state = state_after(RunState.REQUESTED, "unsuitable")
+    tx.execute(
+        update(run)
+        .where(run.c.id == run_id, run.c.state == RunState.REQUESTED.value)
+        .values(
+            state=state.value,
+            reason_code=reason.code.value,
+            reason_detail=reason.detail[:400],
+            finished_at=now,
+        )
+    )
+
+
+def give_up_crashed(tx: Connection, now: datetime) -> list[int]:
+    """Runs that used up their attempts: failed(crashed), visible (F10). Returns their studies."""
+    spent = and_(run.c.attempts >= MAX_ATTEMPTS, or_(
+        run.c.state == RunState.REQUESTED.value,
+        and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
+    ))  # fmt: skip
+    rows = tx.execute(
+        update(run)
+        .where(spent)
+        .values(state=RunState.FAILED.value, reason_code="crashed", finished_at=now, lease_until=None)
+        .returning(run.c.study_id)
+    )
+    return [int(r.study_id) for r in rows]
+
+
+def release_lease(tx: Connection, run_id: int, token: str) -> None:
+    """A worker that drains gives its run back at once, its attempt uncounted."""
+    tx.execute(
+        update(run)
+        .where(run.c.id == run_id, run.c.lease_token == token, run.c.state == RunState.RUNNING.value)
+        .values(state=RunState.REQUESTED.value, lease_until=None, lease_token="", attempts=run.c.attempts - 1)
+    )
+
+
+def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 500) -> list[tuple[int, str]]:
+    """(run id, queue) of runs that nobody holds and nobody was woken for lately; marks them as woken."""
+    waiting = or_(
+        run.c.state == RunState.REQUESTED.value,
+        and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
+    )
+    stale = or_(run.c.woken_at.is_(None), run.c.woken_at < now - patience, run.c.woken_at > now)
+    rows = tx.execute(
+        select(run.c.id, run.c.queue).where(waiting, stale).order_by(run.c.requested_at).limit(limit)
+    ).all()
+    if rows:
+        tx.execute(update(run).where(run.c.id.in_([r.id for r in rows])).values(woken_at=now))
+    return [(int(r.id), r.queue) for r in rows]
+
+
+def mark_woken(tx: Connection, run_id: int, now: datetime) -> None:
+    tx.execute(update(run).where(run.c.id == run_id).values(woken_at=now))
+
+
+def queue_of(tx: Connection, run_id: int) -> str | None:
+    """Queue of a run that still waits; None when there is nothing to do any more."""
+    return tx.execute(
+        select(run.c.queue).where(run.c.id == run_id, run.c.state == RunState.REQUESTED.value)
+    ).scalar_one_or_none()
+
+
+def supersede_older(tx: Connection, run_id: int) -> list[int]:
+    """End the earlier runs of the same detector over other states of the same images; returns their ids.
+
+    Films of one series are judged each alone, so only a run that shares SOP Instances is older. A shadow release
+    supersedes nothing but itself (I19).
+    """
+    this = (
+        tx.execute(
+            select(run, release.c.detector, release.c.state.label("release_state"))
+            .join(release, release.c.id == run.c.release_id)
+            .where(run.c.id == run_id)
+        )
+        .mappings()
+        .one()
+    )
+    kin = (
+        run.c.release_id == this["release_id"]
+        if this["release_state"] == "shadow"
+        else and_(release.c.detector == this["detector"], release.c.state != "shadow")
+    )
+    candidates = tx.execute(
+        select(run.c.id, run.c.sop_instance_uids)
+        .join(release, release.c.id == run.c.release_id)
+        .where(
+            run.c.series_id == this["series_id"],
+            kin,
+            run.c.id < run_id,
+            run.c.state != RunState.SUPERSEDED.value,
+        )
+    ).all()
+    mine = set(this["sop_instance_uids"])
+    older = [int(r.id) for r in candidates if mine & set(r.sop_instance_uids)]
+    if older:
+        tx.execute(
+            update(run).where(run.c.id.in_(older)).values(state=RunState.SUPERSEDED.value, lease_until=None)
+        )
+    return older
+
+
+def supersede_waiting(tx: Connection, series_id: int, input_digest: str) -> None:
+    """Before a new request: a run still waiting on an older set of images need not start."""
+    tx.execute(
+        update(run)
+        .where(
+            run.c.series_id == series_id,
+            run.c.input_digest != input_digest,
+            run.c.state == RunState.REQUESTED.value,
+        )
+        .values(state=RunState.SUPERSEDED.value)
+    )
+
+
+def add_findings(tx: Connection, run_id: int, study_id: int, findings: Sequence[Finding]) -> None:
+    places: dict[str, int] = {}
+    rows = []
+    for f in findings:
+        place = places[f.name] = places.get(f.name, -1) + 1
+        rows.append(
+            {
+                "run_id": run_id,
+                "study_id": study_id,
+                "name": f.name,
+                "place": place,
+                "probability_raw": f.probability_raw,
+                "probability": f.probability,
+                "band": f.band.value,
+                "threshold": f.threshold,
+                "actionable": f.actionable,
+                "location": asdict(f.location) if f.location else None,
+                "measurements": asdict(f.measurements) if f.measurements else None,
+            }
+        )
+    if rows:
+        tx.execute(insert(finding), rows)
+
+
+def current(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    """Runs of active releases that count (not superseded), oldest first, with `detector` and `version`."""
+    rows = tx.execute(
+        select(run, release.c.detector, release.c.version)
+        .join(release, release.c.id == run.c.release_id)
+        .where(
+            run.c.study_id == study_id, run.c.state != RunState.SUPERSEDED.value, release.c.state != "shadow"
+        )
+        .order_by(run.c.id)
+    ).mappings()
+    return [dict(r) for r in rows]
+
+
+def all_of_study(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    rows = tx.execute(
+        select(
+            run,
+            release.c.detector,
+            release.c.version,
+            release.c.state.label("release_state"),
+            release.c.not_covered,
+            series.c.series_instance_uid,
+        )
+        .join(release, release.c.id == run.c.release_id)
+        .join(series, series.c.id == run.c.series_id)
+        .where(run.c.study_id == study_id)
+        .order_by(run.c.id)
+    ).mappings()
+    return [dict(r) for r in rows]
+
+
+def get_run(tx: Connection, run_id: int) -> dict[str, Any]:
+    row = (
+        tx.execute(
+            select(
+                run,
+                release.c.detector,
+                release.c.version,
+                release.c.state.label("release_state"),
+                study.c.study_instance_uid,
+                study.c.constancy,
+            )
+            .join(release, release.c.id == run.c.release_id)
+            .join(study, study.c.id == run.c.study_id)
+            .where(run.c.id == run_id)
+        )
+        .mappings()
+        .one()
+    )
+    return dict(row)
+
+
+def findings_of_runs(tx: Connection, run_ids: Sequence[int]) -> dict[int, list[Finding]]:
+    found: dict[int, list[Finding]] = {i: [] for i in run_ids}
+    if run_ids:
+        rows = tx.execute(
+            select(finding).where(finding.c.run_id.in_(run_ids)).order_by(finding.c.id)
+        ).mappings()
+        for r in rows:
+            found[r["run_id"]].append(_finding(dict(r)))
+    return found
+
+
+def counting_findings(tx: Connection, study_id: int) -> list[tuple[int, Finding]]:
+    """(run id, finding) of completed current runs of active releases: what may move the study."""
+    runs = [r["id"] for r in current(tx, study_id) if r["state"] == RunState.COMPLETED.value]
+    return [(i, f) for i, fs in findings_of_runs(tx, runs).items() for f in fs]
+
+
+def is_terminal(state: str) -> bool:
+    return RunState(state) in TERMINAL
+
+
+def _finding(r: dict[str, Any]) -> Finding:
+    location, measurements = r["location"], r["measurements"]
+    return Finding(
+        name=r["name"],
+        probability_raw=r["probability_raw"],
+        probability=r["probability"],
+        band=Band(r["band"]),
+        actionable=r["actionable"],
+        threshold=r["threshold"],
+        location=Location(
+            tuple((float(x), float(y)) for x, y in location["outline"]), location["side"], location["zone"]
+        )
+        if location
+        else None,
+        measurements=Measurements(**{**measurements, "center_lps_mm": tuple(measurements["center_lps_mm"])})
+        if measurements
+        else None,
+    )

@@ -1,0 +1,326 @@
+"""Patients, studies, series and instances: unique keys, insert-or-get, never overwrite (P3, I3)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from triage.domain.study import InstanceHeader
+from triage.store.schema import instance, order, patient, quarantine, series, study
+from triage.store.upsert import insert_or_get, upsert
+
+_TUPLES = (
+    "image_type",
+    "patient_orientation",
+    "pixel_spacing_mm",
+    "image_position_patient",
+    "image_orientation_patient",
+)
+
+
+class Arrived(StrEnum):
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"  # same UID with other bytes: the first stays, the second is quarantined
+    OTHER_PATIENT = "other_patient"  # the study is held under another patient: quarantined
+
+
+@dataclass(frozen=True)
+class Registered:
+    arrived: Arrived
+    study_id: int
+    series_id: int
+    instance_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """One durable object on its way into the index."""
+
+    header: InstanceHeader
+    digest: str
+    size_bytes: int
+    calling_ae_title: str
+    association_id: str
+    wanted: bool
+    constancy: bool
+    acquired_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """One instance of a series as the steps need it."""
+
+    id: int
+    digest: str
+    header: InstanceHeader
+    received_at: datetime
+    wanted: bool
+
+
+def register(tx: Connection, arrival: Arrival, site: str, now: datetime) -> Registered:
+    """Index one object. Twice is once; a contradiction is kept aside and said."""
+    h = arrival.header
+    patient_id, _ = insert_or_get(
+        tx,
+        patient,
+        {"patient_id": h.patient_id[:64], "issuer_of_patient_id": h.issuer_of_patient_id[:64]},
+        {
+            "patient_name": h.patient_name[:400],
+            "patient_birth_date": h.patient_birth_date[:8],
+            "patient_sex": h.patient_sex[:16],
+        },
+    )
+    study_id, _ = insert_or_get(
+        tx, study, {"study_instance_uid": h.study_instance_uid}, _study_values(arrival, patient_id, site, now)
+    )
+    held_patient = tx.execute(select(study.c.patient_id).where(study.c.id == study_id)).scalar_one()
+    series_id, _ = insert_or_get(
+        tx,
+        series,
+        {"series_instance_uid": h.series_instance_uid, "study_id": study_id},
+        _series_values(arrival, now),
+    )
+    if held_patient != patient_id:
+        _set_aside(tx, arrival, None, Arrived.OTHER_PATIENT, now)
+        return Registered(Arrived.OTHER_PATIENT, study_id, series_id, 0)
+    instance_id, inserted = insert_or_get(
+        tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
+    )
+    if inserted:
+        _touch(tx, arrival, study_id, series_id, now)
+        return Registered(Arrived.NEW, study_id, series_id, instance_id)
+    digest = tx.execute(select(instance.c.digest).where(instance.c.id == instance_id)).scalar_one()
+    if digest == arrival.digest:
+        return Registered(Arrived.DUPLICATE, study_id, series_id, instance_id)
+    _set_aside(tx, arrival, instance_id, Arrived.CONFLICT, now)
+    return Registered(Arrived.CONFLICT, study_id, series_id, instance_id)
+
+
+def _study_values(arrival: Arrival, patient_id: int, site: str, now: datetime) -> dict[str, Any]:
+    h = arrival.header
+    return {
+        "patient_id": patient_id,
+        "accession_number": h.accession_number[:64],
+        "study_description": h.study_description[:200],
+        "referring_physician_name": h.referring_physician_name[:400],
+        "acquired_at": arrival.acquired_at,
+        "timezone_offset": h.timezone_offset[:8],
+        "patient_age_years": h.patient_age_years,
+        "site": site,
+        "first_received_at": now,
+        "last_received_at": now,
+        "constancy": arrival.constancy,
+    }
+
+
+def _series_values(arrival: Arrival, now: datetime) -> dict[str, Any]:
+    h = arrival.header
+    return {
+        "modality": h.modality[:16],
+        "series_number": h.series_number,
+        "series_description": h.series_description[:200],
+        "body_part_examined": h.body_part_examined[:64],
+        "calling_ae_title": arrival.calling_ae_title[:16],
+        "first_instance_at": now,
+        "last_instance_at": now,
+    }
+
+
+def _instance_values(arrival: Arrival, series_id: int, now: datetime) -> dict[str, Any]:
+    h = arrival.header
+    return {
+        "series_id": series_id,
+        "sop_class_uid": h.sop_class_uid,
+        "transfer_syntax_uid": h.transfer_syntax_uid,
+        "digest": arrival.digest,
+        "size_bytes": arrival.size_bytes,
+        "received_at": now,
+        "wanted": arrival.wanted,
+        "header": asdict(h),
+    }
+
+
+def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now: datetime) -> None:
+    tx.execute(
+        update(series)
+        .where(series.c.id == series_id)
+        .values(
+            instance_count=series.c.instance_count + 1,
+            last_instance_at=now,
+            state="receiving",
+            open_association=arrival.association_id,
+            association_aborted=False,
+            judge_at=now,
+        )
+    )
+    tx.execute(update(study).where(study.c.id == study_id).values(last_received_at=now))
+
+
+def _set_aside(
+    tx: Connection, arrival: Arrival, instance_id: int | None, why: Arrived, now: datetime
+) -> None:
+    upsert(
+        tx,
+        quarantine,
+        {"sop_instance_uid": arrival.header.sop_instance_uid, "digest": arrival.digest},
+        {
+            "instance_id": instance_id,
+            "reason": why.value,
+            "calling_ae_title": arrival.calling_ae_title[:16],
+            "at": now,
+        },
+        replace=False,
+    )
+
+
+def association_ended(tx: Connection, association_id: str, aborted: bool, now: datetime) -> list[int]:
+    """Series that this association was bringing; they are to be judged now."""
+    return [
+        int(r.id)
+        for r in tx.execute(
+            update(series)
+            .where(series.c.open_association == association_id)
+            .values(open_association="", association_aborted=aborted, judge_at=now)
+            .returning(series.c.id)
+        )
+    ]
+
+
+def forget_associations(tx: Connection, receiver_id: str, now: datetime) -> int:
+    """At the start of a receiver: what its predecessor had open ended without release."""
+    return tx.execute(
+        update(series)
+        .where(series.c.open_association.startswith(f"{receiver_id}:", autoescape=True))
+        .values(open_association="", association_aborted=True, judge_at=now)
+    ).rowcount
+
+
+def series_to_judge(tx: Connection, now: datetime, limit: int = 200) -> list[int]:
+    query = select(series.c.id).where(series.c.judge_at <= now).order_by(series.c.judge_at).limit(limit)
+    return [int(r.id) for r in tx.execute(query)]
+
+
+def get_series(tx: Connection, series_id: int) -> dict[str, Any]:
+    query = (
+        select(series, study.c.study_instance_uid, study.c.constancy)
+        .join(study, study.c.id == series.c.study_id)
+        .where(series.c.id == series_id)
+    )
+    if tx.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE already excludes other writers
+        query = query.with_for_update(of=series)
+    return dict(tx.execute(query).mappings().one())
+
+
+def held(tx: Connection, series_id: int) -> list[Held]:
+    """Current instances of a series, oldest first."""
+    rows = tx.execute(
+        select(instance).where(instance.c.series_id == series_id).order_by(instance.c.id)
+    ).mappings()
+    return [
+        Held(r["id"], r["digest"], header_from_json(r["header"]), r["received_at"], r["wanted"]) for r in rows
+    ]
+
+
+def held_by_uid(tx: Connection, sop_instance_uids: list[str]) -> list[Held]:
+    """Instances in the order of `sop_instance_uids`."""
+    found: dict[str, Held] = {}
+    for start in range(0, len(sop_instance_uids), 500):
+        part = sop_instance_uids[start : start + 500]
+        rows = tx.execute(select(instance).where(instance.c.sop_instance_uid.in_(part))).mappings()
+        for r in rows:
+            found[r["sop_instance_uid"]] = Held(
+                r["id"], r["digest"], header_from_json(r["header"]), r["received_at"], r["wanted"]
+            )
+    return [found[uid] for uid in sop_instance_uids if uid in found]
+
+
+def settle_series(tx: Connection, series_id: int, because: str) -> None:
+    tx.execute(
+        update(series)
+        .where(series.c.id == series_id)
+        .values(state="complete", complete_because=because[:40], judge_at=None)
+    )
+
+
+def look_again(tx: Connection, series_id: int, at: datetime | None) -> None:
+    tx.execute(update(series).where(series.c.id == series_id).values(judge_at=at))
+
+
+def set_expected_count(tx: Connection, series_instance_uid: str, count: int, now: datetime) -> None:
+    """Exact evidence: how many instances the archive (or MPPS, IAN) says this series has."""
+    tx.execute(
+        update(series)
+        .where(series.c.series_instance_uid == series_instance_uid)
+        .values(expected_count=count, judge_at=now)
+    )
+
+
+def study_is_arriving(tx: Connection, study_id: int) -> bool:
+    query = select(func.count()).where(series.c.study_id == study_id, series.c.state == "receiving")
+    return tx.execute(query).scalar_one() > 0
+
+
+def find_order(tx: Connection, study_instance_uid: str, accession_number: str) -> dict[str, Any] | None:
+    """The order of a study: by Study Instance UID, else by accession number (standards 7.1)."""
+    by_accession = and_(order.c.accession_number == accession_number, order.c.accession_number != "")
+    row = (
+        tx.execute(
+            select(order)
+            .where(
+                or_(order.c.study_instance_uid == study_instance_uid, by_accession), order.c.state == "active"
+            )
+            .order_by((order.c.study_instance_uid == study_instance_uid).desc(), order.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None
+
+
+def add_order(tx: Connection, now: datetime, **values: Any) -> int:
+    return int(tx.execute(insert(order).values(received_at=now, **values).returning(order.c.id)).scalar_one())
+
+
+def get_study(tx: Connection, study_id: int) -> dict[str, Any]:
+    query = (
+        select(
+            study,
+            patient.c.patient_id.label("patient_code"),
+            patient.c.issuer_of_patient_id,
+            patient.c.patient_name,
+            patient.c.patient_birth_date,
+            patient.c.patient_sex,
+        )
+        .join(patient, patient.c.id == study.c.patient_id)
+        .where(study.c.id == study_id)
+    )
+    return dict(tx.execute(query).mappings().one())
+
+
+def find_study(tx: Connection, study_instance_uid: str) -> int | None:
+    return tx.execute(
+        select(study.c.id).where(study.c.study_instance_uid == study_instance_uid)
+    ).scalar_one_or_none()
+
+
+def series_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    return [
+        dict(r)
+        for r in tx.execute(
+            select(series).where(series.c.study_id == study_id).order_by(series.c.id)
+        ).mappings()
+    ]
+
+
+def header_from_json(document: dict[str, Any]) -> InstanceHeader:
+    values = dict(document)
+    for name in _TUPLES:
+        if values[name] is not None:
+            values[name] = tuple(values[name])
+    return InstanceHeader(**values)
