@@ -33,7 +33,7 @@ def since(tx: Connection, last_id: int, limit: int = 500) -> list[Event]:
 
 
 def last_event_id(tx: Connection) -> int:
-    return tx.execute(select(func.coalesce(func.max(event.c.id), 0))).scalar_one()
+    return int(tx.execute(select(func.coalesce(func.max(event.c.id), 0))).scalar_one())
 
 
 def forget_events(tx: Connection, before: datetime) -> int:
