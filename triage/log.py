@@ -18,7 +18,7 @@ ALLOWED_FIELDS = frozenset(
     "event level timestamp process pid port address path file url part name state reason code detail error "
     "kind count total seconds since until attempt attempts limit release detector version runtime "
     "study_instance_uid series_instance_uid sop_instance_uid sop_class_uid transfer_syntax_uid digest run_id alert_id "
-    "delivery_id route peer control_id outbox_id request_id calling_ae_title called_ae_title association status "
+    "delivery_id route peer control_id request_id calling_ae_title called_ae_title association status "
     "method user role seed step rung findings instances bytes exit_code signal fix broker database home lease token_id "
     "exception exc_info stack".split()
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from triage.domain.alerting import AlertState, DeliveryState, MessageKind
 from triage.store.schema import alert, delivery, delivery_attempt, patient, route, study, worklist_item
@@ -148,7 +148,18 @@ def add_delivery(
 
 
 def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, Any] | None:
-    """The oldest delivery of a route whose time has come. A stamp beyond any backoff was made by a wrong clock."""
+    """The oldest delivery of a route whose time has come; a withdrawal never overtakes its result."""
+    result = delivery.alias("result")
+    overtaken = (
+        select(result.c.id)
+        .where(
+            result.c.alert_id == delivery.c.alert_id,
+            result.c.route == delivery.c.route,
+            result.c.kind == MessageKind.RESULT.value,
+            result.c.state == DeliveryState.WAITING.value,
+        )
+        .exists()
+    )
     row = (
         tx.execute(
             select(delivery)
@@ -156,6 +167,7 @@ def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, An
                 delivery.c.route == route_name,
                 delivery.c.state == DeliveryState.WAITING.value,
                 delivery.c.next_attempt_at <= now,
+                or_(delivery.c.kind == MessageKind.RESULT.value, ~overtaken),
             )
             .order_by(delivery.c.next_attempt_at, delivery.c.id)
             .limit(1)

@@ -1,15 +1,14 @@
-"""The change feed for open pages, the outbox of wake-up calls, and leases. All written in the step's transaction."""
+"""The change feed for open pages, leases and heartbeats. All written in the step's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from triage.store.schema import event, heartbeat, lease, outbox
+from triage.store.schema import event, heartbeat, lease
 from triage.store.upsert import upsert
 
 
@@ -39,34 +38,6 @@ def last_event_id(tx: Connection) -> int:
 def forget_events(tx: Connection, before: datetime) -> int:
     """The feed serves open pages alone; history is the audit's."""
     return tx.execute(delete(event).where(event.c.at < before)).rowcount
-
-
-def wake(tx: Connection, now: datetime, kind: str, row_id: int) -> int:
-    """Ask for a wake-up call after the commit; the row says what is to be done."""
-    return int(
-        tx.execute(
-            insert(outbox).values(kind=kind, row_id=row_id, created_at=now).returning(outbox.c.id)
-        ).scalar_one()
-    )
-
-
-def unsent(tx: Connection, limit: int = 500) -> Sequence[tuple[int, str, int]]:
-    """(id, kind, row id) of calls not sent yet, oldest first."""
-    rows = tx.execute(
-        select(outbox.c.id, outbox.c.kind, outbox.c.row_id)
-        .where(outbox.c.sent_at.is_(None))
-        .order_by(outbox.c.id)
-        .limit(limit)
-    )
-    return [(r.id, r.kind, r.row_id) for r in rows]
-
-
-def mark_sent(tx: Connection, ids: Sequence[int], now: datetime) -> None:
-    tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent_at=now))
-
-
-def forget_sent(tx: Connection, before: datetime) -> int:
-    return tx.execute(delete(outbox).where(outbox.c.sent_at < before)).rowcount
 
 
 def take_lease(tx: Connection, name: str, holder: str, now: datetime, length: timedelta) -> int | None:

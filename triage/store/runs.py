@@ -237,11 +237,12 @@ def queue_of(tx: Connection, run_id: int) -> str | None:
     ).scalar_one_or_none()
 
 
-def supersede_older(tx: Connection, run_id: int) -> list[int]:
-    """End the earlier runs of the same detector over other states of the same images; returns their ids.
+def supersede_older(tx: Connection, run_id: int) -> None:
+    """Of the runs of this detector over these images only the newest settled one counts; end those before it.
 
-    Films of one series are judged each alone, so only a run that shares SOP Instances is older. A shadow release
-    supersedes nothing but itself (I19).
+    Films of one series are judged each alone, so only runs that share SOP Instances are kin. A shadow release
+    supersedes nothing but itself (I19). A run that failed ends nothing: what was known stays known. Called after
+    any of the kin settles, in whatever order they do.
     """
     this = (
         tx.execute(
@@ -252,28 +253,25 @@ def supersede_older(tx: Connection, run_id: int) -> list[int]:
         .mappings()
         .one()
     )
-    kin = (
+    same_line = (
         run.c.release_id == this["release_id"]
         if this["release_state"] == "shadow"
         else and_(release.c.detector == this["detector"], release.c.state != "shadow")
     )
-    candidates = tx.execute(
-        select(run.c.id, run.c.sop_instance_uids)
+    rows = tx.execute(
+        select(run.c.id, run.c.state, run.c.sop_instance_uids)
         .join(release, release.c.id == run.c.release_id)
-        .where(
-            run.c.series_id == this["series_id"],
-            kin,
-            run.c.id < run_id,
-            run.c.state != RunState.SUPERSEDED.value,
-        )
+        .where(run.c.series_id == this["series_id"], same_line, run.c.state != RunState.SUPERSEDED.value)
+        .order_by(run.c.id)
     ).all()
     mine = set(this["sop_instance_uids"])
-    older = [int(r.id) for r in candidates if mine & set(r.sop_instance_uids)]
+    kin = [r for r in rows if mine & set(r.sop_instance_uids)]
+    settled = [r.id for r in kin if r.state in (RunState.COMPLETED.value, RunState.NOT_ANALYSED.value)]
+    older = [r.id for r in kin if settled and r.id < settled[-1]]
     if older:
         tx.execute(
             update(run).where(run.c.id.in_(older)).values(state=RunState.SUPERSEDED.value, lease_until=None)
         )
-    return older
 
 
 def supersede_waiting(tx: Connection, series_id: int, input_digest: str) -> None:

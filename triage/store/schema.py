@@ -535,22 +535,6 @@ event = Table(
     _one_of("kind", "worklist", "alert", "health"),
 )
 
-outbox = Table(
-    "outbox",
-    metadata,
-    _id(),
-    Column("kind", String(40), nullable=False),
-    Column("row_id", Id, nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("sent_at", UtcTime),
-    Index(
-        "outbox_unsent",
-        "id",
-        sqlite_where=text("sent_at IS NULL"),
-        postgresql_where=text("sent_at IS NULL"),
-    ),
-)
-
 lease = Table(
     "lease",
     metadata,
@@ -582,4 +566,24 @@ constancy_check = Table(
     Column("finished_at", UtcTime),
     Column("ok", Boolean),  # None while it is on its way
     Column("detail", String(400), nullable=False, server_default=""),
+)
+
+operator_notice = Table(
+    "operator_notice",
+    metadata,
+    _id(),
+    Column("kind", String(40), nullable=False),  # "constancy.missed", "delivery.parked" ...
+    Column("text", String(400), nullable=False),  # what, since when, what to do; never patient data
+    Column("route", String(40), nullable=False),
+    Column("control_id", String(20), nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("next_attempt_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("sent_at", UtcTime),
+    Index(
+        "operator_notice_waiting",
+        "next_attempt_at",
+        sqlite_where=text("sent_at IS NULL"),
+        postgresql_where=text("sent_at IS NULL"),
+    ),
 )

@@ -41,7 +41,7 @@ class Spool:
         The caller has flushed the file's bytes. Rename, then fsync of the folder: after that a crash keeps it (P1).
         """
         target = self.path(digest)
-        os.replace(temporary, target)
+        temporary.replace(target)
         _sync_folder(target.parent)
         return target
 

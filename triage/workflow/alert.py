@@ -1,0 +1,107 @@
+"""Alerts: raised, confirmed and withdrawn in the transaction that stores findings; climbed and delivered by rows.
+
+A constancy study's alert is a real row on the real path, but is told to nobody and closed by its check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
+from triage.domain.finding import Finding
+from triage.store import alerts, audit, events, runs, studies
+from triage.workflow.site import NewId, Site
+
+
+def settle_alerts(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:
+    """Make the alerts of a study equal to what its current runs found (I8, I9)."""
+    counting = runs.counting_findings(tx, study_id)
+    wanted = alerting([f for _, f in counting])
+    run_of = {id(f): run_id for run_id, f in counting}
+    held = alerts.alive(tx, study_id)
+    reported = {
+        a["finding_name"] for a in alerts.of_study(tx, study_id) if a["state"] == AlertState.CLOSED.value
+    }
+    for name, finding in wanted.items():
+        if name in held:
+            alerts.confirm(tx, held[name]["id"], run_of[id(finding)], finding.probability, finding.band.value)
+        elif name not in reported:  # a reader who reported the study is not called again for the same finding
+            _raise(tx, study_id, run_of[id(finding)], finding, site, ids, now)
+    for name in sorted(held.keys() - wanted.keys()):
+        withdraw(tx, held[name]["id"], study_id, "no longer found by the newest run", ids, now)
+
+
+def _raise(
+    tx: Connection, study_id: int, run_id: int, finding: Finding, site: Site, ids: NewId, now: datetime
+) -> None:
+    alert_id = alerts.add(tx, study_id, run_id, finding.name, finding.probability, finding.band.value, now)
+    if not studies.get_study(tx, study_id)["constancy"]:
+        tell(tx, alert_id, 0, site.ladder[0].routes, ids, now)
+        audit.append(
+            tx, now, "triage", "alert.raised", "alert", alert_id, {"finding": finding.name, "run": run_id}
+        )
+    events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=AlertState.OPEN.value)
+
+
+def tell(tx: Connection, alert_id: int, rung: int, routes: Sequence[str], ids: NewId, now: datetime) -> None:
+    """A delivery for each route of a rung; a second call adds nothing."""
+    for route in routes:
+        alerts.add_delivery(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now)
+
+
+def withdraw(tx: Connection, alert_id: int, study_id: int, why: str, ids: NewId, now: datetime) -> None:
+    """Recall an alert: stop what was not sent, correct what was (standards 7.2, withdrawal)."""
+    if not alerts.move(tx, alert_id, AlertState.WITHDRAWN, now):
+        return
+    alerts.cancel_waiting(tx, alert_id, MessageKind.RESULT)
+    for route in alerts.told_routes(tx, alert_id):
+        alerts.add_delivery(tx, alert_id, route, 0, MessageKind.WITHDRAWAL, ids(), now)
+    audit.append(tx, now, "triage", "alert.withdrawn", "alert", alert_id, {"why": why})
+    events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=AlertState.WITHDRAWN.value)
+
+
+def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids: NewId, now: datetime) -> int:
+    """Every open alert whose next rung's time has come goes up one rung; after the last it is exhausted.
+
+    One rung a call, so that no rung is skipped and each is told once (I12). `grace` after the last rung before the
+    alert counts as exhausted: still red, still to be acknowledged. Returns how many alerts moved.
+    """
+    moved = 0
+    for alert in alerts.open_alerts(tx):
+        if studies.get_study(tx, alert["study_id"])["constancy"]:
+            continue
+        raised_at = min(alert["raised_at"], now)  # a stamp from a clock that was ahead delays nothing (P17)
+        due = rungs_due(ladder, raised_at, alert["step"], now)
+        if due:
+            step = alert["step"] + 1
+            if not alerts.climb(tx, alert["id"], step, now):
+                continue
+            tell(tx, alert["id"], step, ladder[step].routes, ids, now)
+            state, act = AlertState.OPEN, "alert.escalated"
+        elif alert["step"] == len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace:
+            if not alerts.move(tx, alert["id"], AlertState.EXHAUSTED, now):
+                continue
+            step, state, act = alert["step"], AlertState.EXHAUSTED, "alert.exhausted"
+        else:
+            continue
+        audit.append(tx, now, "triage", act, "alert", alert["id"], {"step": step})
+        events.publish(
+            tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=state.value, step=step
+        )
+        moved += 1
+    return moved
+
+
+def close_alerts(tx: Connection, study_id: int, by: str, why: str, now: datetime) -> int:
+    """Closing rules (b) and (d): a report at least preliminary, or the order cancelled (ux 9)."""
+    closed = 0
+    for alert in alerts.alive(tx, study_id).values():
+        if alerts.move(tx, alert["id"], AlertState.CLOSED, now):
+            alerts.cancel_waiting(tx, alert["id"], MessageKind.RESULT)
+            audit.append(tx, now, by, "alert.closed", "alert", alert["id"], {"why": why})
+            events.publish(tx, now, "alert", study_id, alert_id=alert["id"], state=AlertState.CLOSED.value)
+            closed += 1
+    return closed

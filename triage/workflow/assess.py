@@ -1,0 +1,177 @@
+"""Third step: a worker leases a Run, looks at the pixels, and commits everything that follows in one transaction.
+
+`lease` and `finish` are the plain steps; `assess` is the shell around them that decodes and detects. Nothing is
+locked while a detector works.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from triage import __version__
+from triage.detectors.protocol import Detection, FilmDetector, ScanDetector
+from triage.dicom.pixels import Decoder
+from triage.domain.errors import TriageError
+from triage.domain.run import RunState
+from triage.domain.study import CT_CLASSES, InstanceHeader
+from triage.domain.suitability import NotSuitable, NotSuitableError
+from triage.log import get_logger
+from triage.store import audit, runs, studies
+from triage.store.database import Database
+from triage.store.runs import Leased
+from triage.store.spool import Spool
+from triage.workflow.alert import settle_alerts
+from triage.workflow.rank import rank
+from triage.workflow.site import NewId, Site
+
+LEASE = timedelta(seconds=60)
+RENEW_SECONDS = 15.0
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a Run ended: a Detection, an answer why not, or a failure in one word."""
+
+    detection: Detection | None = None
+    not_suitable: NotSuitable | None = None
+    failure: str = ""
+    runtime: str = ""
+
+
+def lease(tx: Connection, run_id: int, token: str, now: datetime) -> Leased | None:
+    """Take the run, counting the attempt before the work; None when there is nothing left to do."""
+    leased = runs.lease(tx, run_id, token, now, LEASE)
+    if leased is not None:
+        rank(tx, leased.study_id, now)
+    return leased
+
+
+def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewId, now: datetime) -> bool:
+    """Commit a result with its findings, place in the list and alerts; False when the lease is another's (I7)."""
+    event = "finished" if result.detection else "unsuitable" if result.not_suitable else "gave_up"
+    ours = runs.finish(
+        tx,
+        leased.run_id,
+        leased.token,
+        event,
+        now,
+        reason=result.not_suitable,
+        failure=result.failure,
+        runtime=result.runtime,
+        code_version=__version__,
+        notes=result.detection.notes if result.detection else (),
+    )
+    if not ours:
+        return False
+    if result.detection:
+        runs.add_findings(tx, leased.run_id, leased.study_id, result.detection.findings)
+    if event != "gave_up":
+        runs.supersede_older(tx, leased.run_id)
+    settle_study(tx, leased.study_id, site, ids, now)
+    detail = {
+        "study": leased.study_id,
+        "release": leased.release_digest,
+        "reason": result.not_suitable.code.value if result.not_suitable else result.failure,
+    }
+    state = {"finished": RunState.COMPLETED, "unsuitable": RunState.NOT_ANALYSED, "gave_up": RunState.FAILED}[
+        event
+    ]
+    audit.append(tx, now, "triage", f"run.{state.value}", "run", leased.run_id, detail)
+    return True
+
+
+def settle_study(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:
+    """Place and alerts of a study after any of its runs changed."""
+    rank(tx, study_id, now)
+    settle_alerts(tx, study_id, site, ids, now)
+
+
+@dataclass
+class Worker:
+    """What one worker process keeps between runs: database, spool, a warm decoder and loaded detectors.
+
+    load  a detector by (name, release digest); raises Misconfigured when its files are not the release's
+    """
+
+    database: Database
+    spool: Spool
+    decoder: Decoder
+    load: Callable[[str, str], FilmDetector | ScanDetector]
+    site: Site
+    ids: NewId
+    clock: Callable[[], datetime]
+
+    def assess(self, run_id: int) -> None:
+        """Lost, doubled or late: no harm. The row says whether anything is left to do."""
+        with self.database.write() as tx:
+            leased = lease(tx, run_id, self.ids(), self.clock())
+        if leased is None:
+            return
+        started = time.monotonic()
+        with self._kept_alive(leased):
+            result = self._look(leased)
+        with self.database.write() as tx:
+            ours = finish(tx, leased, result, self.site, self.ids, self.clock())
+        log.info(
+            "run.completed" if result.detection else "run.ended_without_result",
+            run_id=run_id,
+            detector=leased.detector,
+            seconds=round(time.monotonic() - started, 3),
+            reason=result.not_suitable.code.value if result.not_suitable else result.failure,
+            state="committed" if ours else "lease lost",
+        )
+
+    def _look(self, leased: Leased) -> Result:
+        try:
+            detector = self.load(leased.detector, leased.release_digest)
+            with self.database.read() as tx:
+                held = studies.held_by_uid(tx, list(leased.sop_instance_uids))
+            paths = [self.spool.path(h.digest) for h in held]
+            detection = detect(detector, self.decoder, paths, [h.header for h in held])
+            return Result(detection=detection, runtime=getattr(detector, "runtime", ""))
+        except NotSuitableError as error:
+            return Result(not_suitable=error.answer)
+        except TriageError as error:
+            log.error("run.failed", run_id=leased.run_id, reason=type(error).__name__, error=str(error))
+            return Result(failure=type(error).__name__.lower())
+        except Exception as error:
+            log.error("run.failed", run_id=leased.run_id, reason=type(error).__name__, exc_info=True)
+            return Result(failure=type(error).__name__.lower())
+
+    @contextmanager
+    def _kept_alive(self, leased: Leased) -> Iterator[None]:
+        """Renew the lease while the detector works, so that a slow scan is not started twice."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(RENEW_SECONDS):
+                try:
+                    with self.database.write() as tx:
+                        if not runs.renew(tx, leased.run_id, leased.token, self.clock() + LEASE):
+                            return
+                except TriageError as error:
+                    log.warning("lease.not_renewed", run_id=leased.run_id, error=str(error))
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def detect(detector: Any, decoder: Decoder, paths: list[Any], headers: list[InstanceHeader]) -> Detection:
+    """Decode in the guarded child and detect; raises NotSuitableError with the reason."""
+    if headers[0].sop_class_uid in CT_CLASSES:
+        return detector.detect(decoder.volume(paths, headers))  # type: ignore[no-any-return]
+    return detector.detect(decoder.radiograph(paths[0], headers[0]))  # type: ignore[no-any-return]

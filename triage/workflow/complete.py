@@ -1,0 +1,70 @@
+"""Second step: judge whether a series is whole and ask for its Runs. Late slices come through here again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from triage.dicom.geometry import ladder
+from triage.domain.completeness import Evidence, Judgement, Verdict, judge
+from triage.domain.eligibility import ct_series_answer
+from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES
+from triage.domain.suitability import NotSuitable, ReasonCode
+from triage.store import runs, studies
+from triage.store.studies import Held
+from triage.workflow.intake import input_digest, request_runs
+from triage.workflow.rank import rank
+from triage.workflow.site import Site
+
+
+def complete_series(tx: Connection, series_id: int, site: Site, now: datetime) -> list[tuple[int, str]]:
+    """Judge one series now; returns (run id, queue) to wake after the commit. Twice does nothing more."""
+    row = studies.get_series(tx, series_id)
+    held = studies.held(tx, series_id)
+    if not held or row["state"] == "complete":
+        studies.look_again(tx, series_id, None)
+        return []
+    slices = [h for h in held if h.header.sop_class_uid in CT_CLASSES]
+    judgement = judge(_evidence(row, held, slices), site.quiet_seconds, now)
+    if judgement.verdict is Verdict.WAITING:
+        studies.look_again(tx, series_id, judgement.look_again_at)
+        return []
+    studies.settle_series(tx, series_id, judgement.because)
+    wake = _request_ct(tx, row["study_id"], series_id, slices, judgement, site, now) if slices else []
+    rank(tx, row["study_id"], now)
+    return wake
+
+
+def _evidence(row: dict[str, object], held: list[Held], slices: list[Held]) -> Evidence:
+    films = all(h.header.sop_class_uid in RADIOGRAPH_CLASSES for h in held)
+    return Evidence(
+        is_film=films,
+        instance_count=len(held),
+        expected_count=row["expected_count"],  # type: ignore[arg-type]
+        has_gap=len(slices) > 1 and ladder([s.header for s in slices]).has_gap,
+        association_open=bool(row["open_association"]),
+        association_aborted=bool(row["association_aborted"]),
+        first_instance_at=row["first_instance_at"],  # type: ignore[arg-type]
+        last_instance_at=row["last_instance_at"],  # type: ignore[arg-type]
+    )
+
+
+def _request_ct(
+    tx: Connection,
+    study_id: int,
+    series_id: int,
+    slices: list[Held],
+    judgement: Judgement,
+    site: Site,
+    now: datetime,
+) -> list[tuple[int, str]]:
+    inputs = [(s.header.sop_instance_uid, s.digest) for s in slices]
+    answer = ct_series_answer([s.header for s in slices])
+    if answer is None and judgement.verdict is Verdict.GIVEN_UP:
+        code = (
+            ReasonCode.INCOMPLETE_AT_LIMIT if judgement.because == "hard limit" else ReasonCode.GAP_IN_SERIES
+        )
+        answer = NotSuitable(code, f"{len(slices)} slices, {judgement.because}")
+    runs.supersede_waiting(tx, series_id, input_digest(inputs))
+    return request_runs(tx, "lung_nodule", study_id, series_id, inputs, answer, site, now)

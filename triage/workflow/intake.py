@@ -1,0 +1,171 @@
+"""First step of a study's life: a durable object becomes rows; only then does the sender hear success.
+
+The caller has flushed the bytes and given them their place in the spool. One transaction: Instance row, Series
+touched, worklist item, and for a film its Run. A CT series is judged by `workflow.complete`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+
+from sqlalchemy import Connection
+
+from triage.domain.eligibility import radiograph_answer
+from triage.domain.priority import ItemFacts, OrderedPriority, prioritize
+from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
+from triage.domain.suitability import NotSuitable, ReasonCode
+from triage.store import audit, policies, runs, studies, worklist
+from triage.store.studies import Arrival, Arrived
+from triage.workflow.rank import rank
+from triage.workflow.site import Site
+
+WANTED_CLASSES = RADIOGRAPH_CLASSES | CT_CLASSES
+# Objects that nobody reads by themselves make no worklist item.
+NOT_READ = frozenset(
+    {"SR", "KO", "PR", "SEG", "REG", "DOC", "RWV", "RTSTRUCT", "RTPLAN", "RTDOSE", "FID", "PLAN"}
+)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of one object. wake: (run id, queue) calls to make after the commit."""
+
+    arrived: Arrived
+    study_id: int
+    series_id: int
+    wake: tuple[tuple[int, str], ...] = ()
+
+
+def arrival_of(
+    header: InstanceHeader, digest: str, size_bytes: int, calling_ae_title: str, association_id: str
+) -> Arrival:
+    """The object as the index takes it, with what its header implies."""
+    constancy = header.patient_id.startswith(CONSTANCY_PATIENT_PREFIX)
+    return Arrival(
+        header=header,
+        digest=digest,
+        size_bytes=size_bytes,
+        calling_ae_title=calling_ae_title,
+        association_id=association_id,
+        wanted=header.sop_class_uid in WANTED_CLASSES,
+        constancy=constancy and header.quality_control_image == "YES",
+        acquired_at=acquired_at(header),
+    )
+
+
+def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intake:
+    """Index one object and ask for what it makes possible; idempotent under its digest."""
+    registered = studies.register(tx, arrival, site.name, now)
+    if registered.arrived is Arrived.DUPLICATE:
+        return Intake(registered.arrived, registered.study_id, registered.series_id)
+    if registered.arrived is not Arrived.NEW:
+        audit.append(
+            tx, now, f"dicom:{arrival.calling_ae_title}", "instance.quarantined", "instance",
+            arrival.header.sop_instance_uid, {"digest": arrival.digest, "reason": registered.arrived.value},
+        )  # fmt: skip
+        return Intake(registered.arrived, registered.study_id, registered.series_id)
+    h = arrival.header
+    if h.modality not in NOT_READ:
+        _ensure_item(tx, registered.study_id, h, now)
+    wake: list[tuple[int, str]] = []
+    if h.sop_class_uid in RADIOGRAPH_CLASSES:
+        wake = request_runs(
+            tx, "chest_xray", registered.study_id, registered.series_id,
+            [(h.sop_instance_uid, arrival.digest)], radiograph_answer(h), site, now,
+        )  # fmt: skip
+    rank(tx, registered.study_id, now)
+    return Intake(registered.arrived, registered.study_id, registered.series_id, tuple(wake))
+
+
+def request_runs(
+    tx: Connection,
+    detector: str,
+    study_id: int,
+    series_id: int,
+    inputs: Sequence[tuple[str, str]],
+    answer: NotSuitable | None,
+    site: Site,
+    now: datetime,
+) -> list[tuple[int, str]]:
+    """A Run of every live release of `detector` on exactly these (SOP Instance UID, digest) pairs.
+
+    answer   what the tags said; not None ends the Run at once as not_analysed with that reason
+    returns  (run id, queue) to wake after the commit
+    """
+    item = worklist.find_item(tx, study_id)
+    urgent = item is not None and item["ordered_priority"] == OrderedPriority.STAT.value
+    constancy = bool(studies.get_study(tx, study_id)["constancy"])
+    # A film takes a fifth of a second: behind a CT it would wait twenty times its own length.
+    queue = "stat" if urgent or constancy or detector == "chest_xray" else "routine"
+    policy_version = policies.active(tx).version
+    if detector not in site.detectors:
+        answer = answer or NotSuitable(ReasonCode.MODEL_OFF)
+    wake = []
+    digest = input_digest(inputs)
+    for release in runs.releases(tx, "active", "shadow"):
+        if release["detector"] != detector:
+            continue
+        run_id, new = runs.request(
+            tx,
+            study_id=study_id,
+            series_id=series_id,
+            release_id=release["id"],
+            input_digest=digest,
+            sop_instance_uids=[uid for uid, _ in inputs],
+            queue="shadow" if release["state"] == "shadow" else queue,
+            policy_version=policy_version,
+            mode=site.mode.value,
+            now=now,
+        )
+        if not new:
+            continue
+        if answer is not None:
+            runs.settle_unsuitable(tx, run_id, answer, now)
+            runs.supersede_older(tx, run_id)
+        else:
+            wake.append((run_id, "shadow" if release["state"] == "shadow" else queue))
+    return wake
+
+
+def input_digest(inputs: Sequence[tuple[str, str]]) -> str:
+    """What a Run has seen: sha256 over the sorted (SOP Instance UID, content digest) pairs (standards 3.2)."""
+    text = "\n".join(f"{uid} {digest}" for uid, digest in sorted(inputs))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: datetime) -> None:
+    item = worklist.find_item(tx, study_id)
+    if item is None:
+        order = studies.find_order(tx, header.study_instance_uid, header.accession_number)
+        ordered = OrderedPriority(order["priority"]) if order else OrderedPriority.ROUTINE
+        priority = prioritize(ItemFacts(arrived_at=now, ordered_priority=ordered), (), policies.active(tx), 0)
+        item_id = worklist.ensure_item(tx, study_id, priority, ordered, now)
+        worklist.set_values(
+            tx,
+            item_id,
+            modality=header.modality[:16],
+            body_part=header.body_part_examined[:64],
+            view=header.view_position[:16],
+            location=(order["patient_location"] if order else header.institutional_department_name)[:80],
+        )
+    elif item["state"] == "read" and item["report_state"] == "":
+        worklist.set_values(tx, item["id"], state="to_read")  # read by hand, then more images came
+
+
+def acquired_at(header: InstanceHeader) -> datetime | None:
+    """Acquisition as an aware time; None when absent or not a time. Zone: (0008,0201), else UTC."""
+    text = header.acquisition_datetime or f"{header.study_date}{header.study_time}"
+    try:
+        local = datetime.strptime(text[:14].ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - zone follows
+    except ValueError:
+        return None
+    offset = header.timezone_offset
+    zone: timezone = UTC
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+        minutes = int(offset[1:3]) * 60 + int(offset[3:])
+        if minutes < 24 * 60:
+            zone = timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes))
+    return local.replace(tzinfo=zone)

@@ -1,0 +1,174 @@
+"""Delivers alerts until the peer answers: build once, store the bytes, send, record. One thread a route.
+
+Marked delivered only after a positive answer to this control id (P10); a crash between sending and recording sends
+the same bytes again under the same key (P9). One slow or dead consumer delays no other (F27).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from triage.channels.protocol import Answer, Channel, Outcome
+from triage.channels.webhook import build_webhook
+from triage.domain.alerting import AlertNotice, DeliveryState, MessageKind, retry_after
+from triage.domain.errors import TriageError
+from triage.domain.finding import FINDING_CODES, Mode
+from triage.hl7.results import build_oru
+from triage.log import get_logger
+from triage.settings import RouteSettings
+from triage.store import alerts, audit, events, runs, studies, worklist
+from triage.store.database import Database
+from triage.workflow.site import Site
+
+log = get_logger()
+POLL_SECONDS = 0.2
+
+
+def build(route: RouteSettings, notice: AlertNotice, mode: Mode) -> bytes:
+    """The message as this route wants it; the same notice always gives the same bytes."""
+    if route.kind == "mllp":
+        return build_oru(notice, mode=mode, processing_id=route.processing_id)
+    return build_webhook(notice, mode)
+
+
+def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> dict[str, Any] | None:
+    """The next delivery of a route with its bytes, stored before they are sent; None when nothing is due."""
+    row = alerts.due_delivery(tx, route.name, now)
+    if row is None or row["payload"] is not None:
+        return row
+    payload = build(route, notice_of(tx, row, site), site.mode)
+    alerts.keep_payload(tx, row["id"], payload)
+    return {**row, "payload": payload}
+
+
+def record(
+    tx: Connection, row: dict[str, Any], answer: Answer, jitter: float, now: datetime
+) -> DeliveryState:
+    """Store what the peer said and what follows from it."""
+    state = {
+        Outcome.DELIVERED: DeliveryState.DELIVERED,
+        Outcome.REFUSED: DeliveryState.PARKED,
+        Outcome.RETRY: DeliveryState.WAITING,
+    }[answer.outcome]
+    wait = now + retry_after(row["attempts"] + 1, jitter) if state is DeliveryState.WAITING else None
+    alerts.record_attempt(tx, row["id"], now, answer.outcome.value, answer.detail, state, wait)
+    alert = alerts.get(tx, row["alert_id"])
+    assert alert is not None
+    if state is not DeliveryState.WAITING:
+        detail = {"route": row["route"], "control_id": row["control_id"], "detail": answer.detail}
+        audit.append(tx, now, "triage", f"delivery.{state.value}", "alert", row["alert_id"], detail)
+    events.publish(tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=alert["state"])
+    return state
+
+
+def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNotice:
+    """Everything that a message about this delivery's alert may hold, from rows alone."""
+    alert = alerts.get(tx, delivery["alert_id"])
+    assert alert is not None
+    study = studies.get_study(tx, alert["study_id"])
+    item = worklist.find_item(tx, alert["study_id"]) or {}
+    order = studies.find_order(tx, study["study_instance_uid"], study["accession_number"]) or {}
+    run = runs.get_run(tx, alert["run_id"])
+    coded = FINDING_CODES[alert["finding_name"]]
+    return AlertNotice(
+        control_id=delivery["control_id"],
+        kind=MessageKind(delivery["kind"]),
+        created_at=delivery["created_at"],
+        site=site.name,
+        patient_id=study["patient_code"],
+        issuer_of_patient_id=study["issuer_of_patient_id"],
+        patient_name=study["patient_name"],
+        patient_birth_date=study["patient_birth_date"],
+        patient_sex=study["patient_sex"],
+        accession_number=study["accession_number"],
+        study_instance_uid=study["study_instance_uid"],
+        study_description=study["study_description"],
+        modality=item.get("modality", ""),
+        acquired_at=study["acquired_at"],
+        ordered_priority=item.get("ordered_priority", "ROUTINE"),
+        placer_order_number=order.get("placer_order_number", ""),
+        filler_order_number=order.get("filler_order_number", ""),
+        patient_location=item.get("location", ""),
+        referring_physician_name=study["referring_physician_name"],
+        finding_name=alert["finding_name"],
+        finding_display=coded.display,
+        finding_code=coded.code,
+        finding_scheme=coded.scheme,
+        finding_radlex=coded.radlex,
+        probability=alert["probability"],
+        band=alert["band"],
+        detected_at=run["finished_at"] or alert["raised_at"],
+        detector_release=f"{run['detector']} {run['version']}",
+        rung=delivery["rung"],
+    )
+
+
+def deliver_next(
+    database: Database,
+    route: RouteSettings,
+    channel: Channel,
+    site: Site,
+    clock: Callable[[], datetime],
+    jitter: Callable[[], float] = random.random,
+) -> bool:
+    """Send one due delivery of a route; False when nothing was due. No transaction is open while the peer thinks."""
+    with database.read() as tx:
+        if alerts.due_delivery(tx, route.name, clock()) is None:
+            return False
+    with database.write() as tx:
+        row = prepare(tx, route, site, clock())
+    if row is None:
+        return False
+    answer = channel.send(row["payload"], row["control_id"])
+    with database.write() as tx:
+        state = record(tx, row, answer, jitter(), clock())
+    log.info(
+        "delivery.attempted",
+        route=route.name,
+        delivery_id=row["id"],
+        alert_id=row["alert_id"],
+        control_id=row["control_id"],
+        state=state.value,
+        detail=answer.detail,
+    )
+    return True
+
+
+class RouteThread(threading.Thread):
+    """Delivers one route until told to stop."""
+
+    def __init__(
+        self,
+        database: Database,
+        route: RouteSettings,
+        channel: Channel,
+        site: Site,
+        clock: Callable[[], datetime],
+        may_send: Callable[[], bool],
+    ) -> None:
+        super().__init__(name=f"route-{route.name}", daemon=True)
+        self._database, self._route, self._channel, self._site = database, route, channel, site
+        self._clock, self._may_send = clock, may_send
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                busy = self._may_send() and deliver_next(
+                    self._database, self._route, self._channel, self._site, self._clock
+                )
+            except TriageError as error:
+                log.error("delivery.not_possible", route=self._route.name, error=str(error))
+                busy = False
+            except Exception:
+                log.error("delivery.failed", route=self._route.name, exc_info=True)
+                busy = False
+            if not busy:
+                self.stopping.wait(POLL_SECONDS)
+        self._channel.close()

@@ -1,0 +1,49 @@
+"""Finds what should have moved and did not. With the broker gone, this alone runs the product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from triage.domain.alerting import RETRY_SECONDS
+from triage.store import alerts, events, runs, studies, worklist
+from triage.store.database import Database
+from triage.workflow.alert import climb_ladders
+from triage.workflow.assess import settle_study
+from triage.workflow.complete import complete_series
+from triage.workflow.rank import rank
+from triage.workflow.site import NewId, Site
+
+PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wake-up call is called again
+GRACE = timedelta(minutes=5)  # after the last rung before an alert counts as exhausted
+FEED_KEPT = timedelta(hours=1)
+
+
+def judge_due(database: Database, site: Site, clock: Callable[[], datetime]) -> list[tuple[int, str]]:
+    """Judge every series whose time has come, one transaction each: one bad series costs no other."""
+    with database.read() as tx:
+        due = studies.series_to_judge(tx, clock())
+    wake: list[tuple[int, str]] = []
+    for series_id in due:
+        with database.write() as tx:
+            wake += complete_series(tx, series_id, site, clock())
+    return wake
+
+
+def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[int, str]]:
+    """One pass over runs, claims, alerts and the feed; returns (run id, queue) to wake after the commit."""
+    for study_id in set(runs.give_up_crashed(tx, now)):
+        settle_study(tx, study_id, site, ids, now)
+    for item_id, study_id, _ in worklist.expired_claims(tx, now):
+        item = worklist.find_item(tx, study_id)
+        if item is not None and item["state"] == "claimed":
+            worklist.set_values(tx, item_id, state="to_read")
+        rank(tx, study_id, now)
+    climb_ladders(tx, site.ladder, GRACE, ids, now)
+    longest = timedelta(seconds=RETRY_SECONDS[-1] * 1.25)
+    alerts.clamp_future_attempts(tx, now, now + longest)
+    wake = runs.to_wake(tx, now, PATIENCE)
+    events.forget_events(tx, now - FEED_KEPT)
+    return wake
