@@ -1,0 +1,56 @@
+"""Data into and out of the delimiters of an HL7 v2 message.
+
+What goes out uses the recommended delimiters; what comes in is undone with the message's own (MSH-1, MSH-2).
+source: HL7 v2.5.1 2.7; standards 7.2; threat T19
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_ESCAPED = {"|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\\": "\\E\\"}
+# C0 and C1 controls with DEL, and the Unicode breaks: each ends a line (so a segment) for some reader.
+_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def escape(value: str) -> str:
+    """One value as it may stand between delimiters: nothing in it can begin a field or a segment."""
+    value = _LONE_SURROGATE.sub("\ufffd", _BREAKING.sub(" ", value))
+    return "".join(_ESCAPED.get(character, character) for character in value)
+
+
+def components(*values: str) -> str:
+    """Escaped values joined by ^, empty ones at the end left out."""
+    return "^".join(escape(value) for value in values).rstrip("^")
+
+
+def segment(name: str, fields: Iterable[tuple[int, str]]) -> str:
+    """A segment from (field number, already escaped content), empty ones at the end left out."""
+    by_number = {0: name, **dict(fields)}
+    last = max(number for number, content in by_number.items() if content)
+    return "|".join(by_number.get(number, "") for number in range(last + 1))
+
+
+def unescape(value: str, delimiters: str, codec: str) -> str:
+    """A value with its escape sequences undone, once.
+
+    delimiters  field, component, repetition, escape and subcomponent separator, as MSH-1 and MSH-2 have them
+    codec       of the message; `\\Xdd..\\` holds bytes in it
+
+    Highlighting is dropped, a line command becomes a line feed, an unknown or unfinished sequence stays.
+    """
+    field, component, repetition, mark, subcomponent = tuple(delimiters)
+    if mark not in value:
+        return value
+    plain = {"F": field, "S": component, "R": repetition, "E": mark, "T": subcomponent, "P": "#"}
+    plain |= {"H": "", "N": "", ".br": "\n", ".sp": "\n", ".ce": "\n"}
+
+    def meaning(match: re.Match[str]) -> str:
+        sequence = match[1]
+        if re.fullmatch("X(?:[0-9A-Fa-f]{2})+", sequence):
+            return bytes.fromhex(sequence[1:]).decode(codec, errors="replace")
+        return plain.get(sequence, match[0])
+
+    return re.sub(f"{re.escape(mark)}([^{re.escape(mark)}]*){re.escape(mark)}", meaning, value)
