@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from triage.domain.finding import Band, Finding, Location, Measurements
 from triage.domain.run import MAX_ATTEMPTS, TERMINAL, RunState, state_after
@@ -402,3 +402,9 @@ def _finding(r: dict[str, Any]) -> Finding:
         if measurements
         else None,
     )
+
+
+def oldest_waiting(tx: Connection) -> datetime | None:
+    """When the longest waiting run was asked for; None when nothing waits."""
+    waiting = select(func.min(run.c.requested_at)).where(run.c.state == RunState.REQUESTED.value)
+    return tx.execute(waiting).scalar_one()

@@ -1,0 +1,96 @@
+"""Constancy checks: what was sent, what was expected, whether the flag came in time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from triage.store.schema import constancy_check, operator_notice
+
+
+def add(
+    tx: Connection, detector: str, study_instance_uid: str, finding_name: str, started_at: datetime, due_at: datetime
+) -> int:
+    row = insert(constancy_check).values(
+        detector=detector,
+        study_instance_uid=study_instance_uid,
+        finding_name=finding_name,
+        started_at=started_at,
+        due_at=due_at,
+    )
+    return int(tx.execute(row.returning(constancy_check.c.id)).scalar_one())
+
+
+def pending(tx: Connection) -> list[dict[str, Any]]:
+    rows = tx.execute(select(constancy_check).where(constancy_check.c.ok.is_(None)).order_by(constancy_check.c.id))
+    return [dict(r) for r in rows.mappings()]
+
+
+def finish(tx: Connection, check_id: int, ok: bool, detail: str, now: datetime) -> None:
+    tx.execute(
+        update(constancy_check)
+        .where(constancy_check.c.id == check_id, constancy_check.c.ok.is_(None))
+        .values(ok=ok, detail=detail[:400], finished_at=now)
+    )
+
+
+def last_finished(tx: Connection) -> list[dict[str, Any]]:
+    """The newest finished check of each detector."""
+    newest = (
+        select(func.max(constancy_check.c.id))
+        .where(constancy_check.c.ok.is_not(None))
+        .group_by(constancy_check.c.detector)
+    )
+    rows = tx.execute(
+        select(constancy_check).where(constancy_check.c.id.in_(newest)).order_by(constancy_check.c.detector)
+    )
+    return [dict(r) for r in rows.mappings()]
+
+
+def first_due(tx: Connection) -> datetime | None:
+    return tx.execute(select(func.min(constancy_check.c.due_at))).scalar_one()
+
+
+def between(tx: Connection, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    rows = tx.execute(
+        select(constancy_check)
+        .where(constancy_check.c.started_at >= start, constancy_check.c.started_at < end)
+        .order_by(constancy_check.c.id)
+    )
+    return [dict(r) for r in rows.mappings()]
+
+
+def add_notice(tx: Connection, kind: str, text: str, route: str, control_id: str, now: datetime) -> None:
+    """Tell an operator over one route; sent by the relay until the peer answers."""
+    tx.execute(
+        insert(operator_notice).values(
+            kind=kind, text=text[:400], route=route, control_id=control_id, created_at=now, next_attempt_at=now
+        )
+    )
+
+
+def due_notice(tx: Connection, route: str, now: datetime) -> dict[str, Any] | None:
+    row = (
+        tx.execute(
+            select(operator_notice)
+            .where(
+                operator_notice.c.sent_at.is_(None),
+                operator_notice.c.route == route,
+                operator_notice.c.next_attempt_at <= now,
+            )
+            .order_by(operator_notice.c.id)
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None
+
+
+def record_notice(tx: Connection, notice_id: int, sent: bool, now: datetime, next_attempt_at: datetime) -> None:
+    values: dict[str, Any] = {"attempts": operator_notice.c.attempts + 1, "next_attempt_at": next_attempt_at}
+    if sent:
+        values["sent_at"] = now
+    tx.execute(update(operator_notice).where(operator_notice.c.id == notice_id).values(**values))

@@ -1,0 +1,81 @@
+"""Does triage as a whole work? Asked by `/health`, the list's banner and `doctor` (P11, P12)."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from triage.settings import Settings
+from triage.store import constancy, events, runs
+
+BEAT_SECONDS = 5.0
+SILENT = timedelta(seconds=30)
+LATE_RUN = timedelta(minutes=5)
+
+
+def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """[{"name", "ok", "detail"}]; no patient data."""
+    return [
+        *(_beat(b, now) for b in events.beats(tx)),
+        _waiting(tx, now),
+        _constancy(tx, settings, now),
+        _disk(settings),
+    ]
+
+
+def degraded(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """What the list must say about itself: [{"part", "since", "text"}]."""
+    found = []
+    for check in checks(tx, settings, now):
+        if not check["ok"]:
+            found.append({"part": check["name"], "since": check.get("since"), "text": check["detail"]})
+    return found
+
+
+def _beat(beat: dict[str, Any], now: datetime) -> dict[str, Any]:
+    age = now - beat["at"]
+    ok = age < SILENT
+    name = beat["part"]
+    if not ok:
+        detail = f"{name} has been silent since {beat['at']:%H:%M:%S} UTC"
+    elif beat["detail"].get("flapping"):
+        ok, detail = False, f"{name} keeps dying and being started again"
+    else:
+        detail = "beating"
+    return {"name": name, "ok": ok, "detail": detail, "since": None if ok else beat["at"].isoformat()}
+
+
+def _waiting(tx: Connection, now: datetime) -> dict[str, Any]:
+    oldest = runs.oldest_waiting(tx)
+    late = oldest is not None and now - oldest > LATE_RUN
+    detail = "no run waits" if oldest is None else f"oldest waiting run since {oldest:%H:%M:%S} UTC"
+    return {"name": "queue", "ok": not late, "detail": detail, "since": oldest.isoformat() if late and oldest else None}
+
+
+def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    last = constancy.last_finished(tx)
+    interval = timedelta(seconds=settings.constancy_seconds)
+    if not last:
+        due = constancy.first_due(tx)
+        if due is not None and due < now:
+            return {"name": "constancy", "ok": False, "detail": "the first constancy check did not end in time",
+                    "since": due.isoformat()}  # fmt: skip
+        return {"name": "constancy", "ok": True, "detail": f"first check due within {interval}"}
+    bad = [c for c in last if not c["ok"]]
+    if bad:
+        text = "; ".join(f"{c['detector']}: {c['detail']}" for c in bad)
+        return {"name": "constancy", "ok": False, "detail": text, "since": bad[0]["started_at"].isoformat()}
+    oldest = min(c["started_at"] for c in last)
+    if now - oldest > interval + timedelta(seconds=120):
+        return {"name": "constancy", "ok": False, "detail": f"no check since {oldest:%Y-%m-%d %H:%M:%S} UTC",
+                "since": oldest.isoformat()}  # fmt: skip
+    return {"name": "constancy", "ok": True, "detail": f"last check passed, begun {oldest:%H:%M:%S} UTC"}
+
+
+def _disk(settings: Settings) -> dict[str, Any]:
+    free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
+    ok = free > settings.dicom.reserve_bytes
+    return {"name": "disk", "ok": ok, "detail": f"{free >> 30} GiB free for the spool"}
