@@ -21,7 +21,14 @@ from triage.log import get_logger
 
 _MAX_ANSWER_BYTES = 256 * 1024
 _MAX_FOREIGN_ANSWERS = 100  # of one wait: a peer that floods is not listened to for ever
-_DELIVERED, _REFUSED, _LATER = ("AA", "CA"), ("AE", "CE"), ("AR", "CR")
+_OUTCOMES = {  # table 0008; the C codes come from peers that answer in enhanced mode unasked
+    "AA": Outcome.DELIVERED,
+    "CA": Outcome.DELIVERED,
+    "AE": Outcome.REFUSED,
+    "CE": Outcome.REFUSED,
+    "AR": Outcome.RETRY,
+    "CR": Outcome.RETRY,
+}
 log = get_logger()
 
 
@@ -93,15 +100,13 @@ class MllpChannel:
             raw = reader.read(start_by=deadline, end_by=deadline)
             if raw is None:
                 return Answer(Outcome.RETRY, "the peer closed without an acknowledgement")
-            code, answered = read_acknowledgement(raw)
-            if answered != control_id or code not in _DELIVERED + _REFUSED + _LATER:
+            code, answered, error = read_acknowledgement(raw)
+            if answered != control_id or code not in _OUTCOMES:
                 log.warning(
                     "delivery.foreign_answer", peer=f"{self._host}:{self._port}", control_id=control_id
                 )
                 continue
-            if code in _DELIVERED:
-                return Answer(Outcome.DELIVERED, code)
-            return Answer(Outcome.REFUSED if code in _REFUSED else Outcome.RETRY, code)
+            return Answer(_OUTCOMES[code], f"{code} {error}".strip())
         return Answer(Outcome.RETRY, "the peer answers everything but our message")
 
     def _connected(self, deadline: float) -> tuple[socket.socket, FrameReader]:
@@ -141,17 +146,22 @@ class MllpChannel:
         self._socket = self._reader = None
 
 
-def read_acknowledgement(raw: bytes) -> tuple[str, str]:
-    """(MSA-1, MSA-2) of a message with exactly one MSA; ("", "") for anything else."""
+def read_acknowledgement(raw: bytes) -> tuple[str, str, str]:
+    """(MSA-1, MSA-2, ERR-3.1) of a message with exactly one MSA; three times "" for anything else.
+
+    The error code only when it is one of table 0357, three digits: a peer's own words go nowhere.
+    """
     segments = re.split(b"[\r\n]+", raw.strip(b"\r\n"))
-    if not segments[0].startswith(b"MSH") or len(segments[0]) < 4:
-        return "", ""
+    if not segments[0].startswith(b"MSH") or len(segments[0]) < 5:
+        return "", "", ""
     separator = segments[0][3:4]
-    answers = [s.split(separator) for s in segments if s.split(separator, 1)[0] == b"MSA"]
+    fields = [s.split(separator) for s in segments]
+    answers = [f for f in fields if f[0] == b"MSA"]
     if len(answers) != 1 or len(answers[0]) < 3:
-        return "", ""
+        return "", "", ""
     code, control_id = (field.decode("ascii", errors="replace").strip() for field in answers[0][1:3])
-    return code, control_id
+    errors = [f[3][:3] for f in fields if f[0] == b"ERR" and len(f) > 3 and re.match(rb"[0-9]{3}\b", f[3])]
+    return code, control_id, errors[0].decode("ascii") if errors else ""
 
 
 def _has_news(connection: socket.socket) -> bool:
