@@ -90,6 +90,8 @@ class RouteSettings(_Table):
     secret_file: Path | None = None  # webhook: key of the signature
     timeout_seconds: Seconds = 30.0
     processing_id: Literal["P", "T", "D"] = "P"
+    allow_private: bool = False  # webhook: the peer may have a loopback or private address
+    operator: bool = False  # webhook: also told when triage itself fails (constancy missed, delivery parked)
 
     @model_validator(mode="after")
     def _complete(self) -> RouteSettings:
@@ -97,6 +99,8 @@ class RouteSettings(_Table):
             raise ValueError(f"route {self.name}: an mllp route needs host and port")
         if self.kind == "webhook" and not (self.url and self.secret_file):
             raise ValueError(f"route {self.name}: a webhook route needs url and secret_file")
+        if self.operator and self.kind != "webhook":
+            raise ValueError(f"route {self.name}: only a webhook can tell an operator")
         return self
 
 

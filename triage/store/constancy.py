@@ -11,7 +11,12 @@ from triage.store.schema import constancy_check, operator_notice
 
 
 def add(
-    tx: Connection, detector: str, study_instance_uid: str, finding_name: str, started_at: datetime, due_at: datetime
+    tx: Connection,
+    detector: str,
+    study_instance_uid: str,
+    finding_name: str,
+    started_at: datetime,
+    due_at: datetime,
 ) -> int:
     row = insert(constancy_check).values(
         detector=detector,
@@ -24,7 +29,9 @@ def add(
 
 
 def pending(tx: Connection) -> list[dict[str, Any]]:
-    rows = tx.execute(select(constancy_check).where(constancy_check.c.ok.is_(None)).order_by(constancy_check.c.id))
+    rows = tx.execute(
+        select(constancy_check).where(constancy_check.c.ok.is_(None)).order_by(constancy_check.c.id)
+    )
     return [dict(r) for r in rows.mappings()]
 
 
@@ -66,7 +73,12 @@ def add_notice(tx: Connection, kind: str, text: str, route: str, control_id: str
     """Tell an operator over one route; sent by the relay until the peer answers."""
     tx.execute(
         insert(operator_notice).values(
-            kind=kind, text=text[:400], route=route, control_id=control_id, created_at=now, next_attempt_at=now
+            kind=kind,
+            text=text[:400],
+            route=route,
+            control_id=control_id,
+            created_at=now,
+            next_attempt_at=now,
         )
     )
 
@@ -89,7 +101,9 @@ def due_notice(tx: Connection, route: str, now: datetime) -> dict[str, Any] | No
     return dict(row) if row else None
 
 
-def record_notice(tx: Connection, notice_id: int, sent: bool, now: datetime, next_attempt_at: datetime) -> None:
+def record_notice(
+    tx: Connection, notice_id: int, sent: bool, now: datetime, next_attempt_at: datetime
+) -> None:
     values: dict[str, Any] = {"attempts": operator_notice.c.attempts + 1, "next_attempt_at": next_attempt_at}
     if sent:
         values["sent_at"] = now

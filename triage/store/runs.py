@@ -408,3 +408,13 @@ def oldest_waiting(tx: Connection) -> datetime | None:
     """When the longest waiting run was asked for; None when nothing waits."""
     waiting = select(func.min(run.c.requested_at)).where(run.c.state == RunState.REQUESTED.value)
     return tx.execute(waiting).scalar_one()
+
+
+def nobody_takes(tx: Connection, now: datetime, patience: timedelta) -> bool:
+    """Rows wait longer than `patience` although no run is being worked on: the workers do not hear (F16)."""
+    oldest = oldest_waiting(tx)
+    if oldest is None or now - oldest < patience:
+        return False
+    working = select(func.count()).where(run.c.state == RunState.RUNNING.value, run.c.lease_until >= now)
+    lately = select(func.count()).where(run.c.started_at >= now - patience)
+    return not tx.execute(working).scalar_one() and not tx.execute(lately).scalar_one()

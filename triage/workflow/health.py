@@ -52,7 +52,12 @@ def _waiting(tx: Connection, now: datetime) -> dict[str, Any]:
     oldest = runs.oldest_waiting(tx)
     late = oldest is not None and now - oldest > LATE_RUN
     detail = "no run waits" if oldest is None else f"oldest waiting run since {oldest:%H:%M:%S} UTC"
-    return {"name": "queue", "ok": not late, "detail": detail, "since": oldest.isoformat() if late and oldest else None}
+    return {
+        "name": "queue",
+        "ok": not late,
+        "detail": detail,
+        "since": oldest.isoformat() if late and oldest else None,
+    }
 
 
 def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:

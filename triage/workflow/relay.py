@@ -6,6 +6,7 @@ the same bytes again under the same key (P9). One slow or dead consumer delays n
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from triage.domain.finding import FINDING_CODES, Mode
 from triage.hl7.results import build_oru
 from triage.log import get_logger
 from triage.settings import RouteSettings
-from triage.store import alerts, audit, events, runs, studies, worklist
+from triage.store import alerts, audit, constancy, events, runs, studies, worklist
 from triage.store.database import Database
 from triage.workflow.site import Site
 
@@ -140,6 +141,28 @@ def deliver_next(
     return True
 
 
+def tell_operator(
+    database: Database, route: RouteSettings, channel: Channel, clock: Callable[[], datetime]
+) -> bool:
+    """Send one due operator notice of a route; False when nothing was due. Sent again until the peer answers."""
+    with database.read() as tx:
+        row = constancy.due_notice(tx, route.name, clock())
+    if row is None:
+        return False
+    body = {
+        "kind": row["kind"],
+        "text": row["text"],
+        "at": row["created_at"].isoformat(),
+        "id": row["control_id"],
+    }
+    answer = channel.send(json.dumps(body, sort_keys=True).encode(), row["control_id"])
+    sent = answer.outcome is Outcome.DELIVERED
+    with database.write() as tx:
+        constancy.record_notice(tx, row["id"], sent, clock(), clock() + retry_after(row["attempts"] + 1, 0.0))
+    log.warning("operator.told" if sent else "operator.not_told", route=route.name, kind=row["kind"])
+    return True
+
+
 class RouteThread(threading.Thread):
     """Delivers one route until told to stop."""
 
@@ -160,9 +183,7 @@ class RouteThread(threading.Thread):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                busy = self._may_send() and deliver_next(
-                    self._database, self._route, self._channel, self._site, self._clock
-                )
+                busy = self._may_send() and self._turn()
             except TriageError as error:
                 log.error("delivery.not_possible", route=self._route.name, error=str(error))
                 busy = False
@@ -172,3 +193,8 @@ class RouteThread(threading.Thread):
             if not busy:
                 self.stopping.wait(POLL_SECONDS)
         self._channel.close()
+
+    def _turn(self) -> bool:
+        if deliver_next(self._database, self._route, self._channel, self._site, self._clock):
+            return True
+        return self._route.operator and tell_operator(self._database, self._route, self._channel, self._clock)

@@ -1,0 +1,223 @@
+"""What readers leave behind and what their pages ask for beside the list: feedback, hand-over, outputs, priors, feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from triage.store.schema import (
+    alert,
+    claim,
+    delivery,
+    event,
+    feedback,
+    instance,
+    output,
+    release,
+    run,
+    series,
+    study,
+    worklist_item,
+)
+
+# --- feedback ------------------------------------------------------------------------------------------------
+
+
+def add_feedback(
+    tx: Connection, study_id: int, reader: str, verdict: str, now: datetime, **values: Any
+) -> int:
+    """values  run_id, finding, chip, text"""
+    statement = insert(feedback).values(study_id=study_id, reader=reader, verdict=verdict, at=now, **values)
+    return int(tx.execute(statement.returning(feedback.c.id)).scalar_one())
+
+
+def last_feedback(tx: Connection, study_id: int, reader: str) -> dict[str, Any] | None:
+    """A reader's newest word on a study that was not taken back."""
+    row = (
+        tx.execute(
+            select(feedback)
+            .where(
+                feedback.c.study_id == study_id,
+                feedback.c.reader == reader,
+                feedback.c.withdrawn_at.is_(None),
+            )
+            .order_by(feedback.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None
+
+
+def withdraw_feedback(tx: Connection, feedback_id: int, now: datetime) -> None:
+    tx.execute(
+        update(feedback)
+        .where(feedback.c.id == feedback_id, feedback.c.withdrawn_at.is_(None))
+        .values(withdrawn_at=now)
+    )
+
+
+def feedback_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    query = select(feedback).where(feedback.c.study_id == study_id).order_by(feedback.c.id)
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
+# --- claims and alerts ---------------------------------------------------------------------------------------
+
+
+def study_uid_of_item(tx: Connection, item_id: int) -> str:
+    query = select(study.c.study_instance_uid).join(worklist_item, worklist_item.c.study_id == study.c.id)
+    return str(tx.execute(query.where(worklist_item.c.id == item_id)).scalar_one())
+
+
+def end_claim(tx: Connection, item_id: int) -> None:
+    """Whoever holds it: the study was reported."""
+    tx.execute(delete(claim).where(claim.c.worklist_item_id == item_id))
+
+
+def assign_alert(tx: Connection, alert_id: int, to: str, states: Sequence[str]) -> bool:
+    """False when the alert is no longer in one of `states`."""
+    return (
+        tx.execute(
+            update(alert)
+            .where(alert.c.id == alert_id, alert.c.state.in_(list(states)))
+            .values(assigned_to=to, version=alert.c.version + 1)
+        ).rowcount
+        == 1
+    )
+
+
+def hide_alert_until(tx: Connection, alert_id: int, until: datetime) -> bool:
+    """Once in the life of an open alert; False the second time."""
+    return (
+        tx.execute(
+            update(alert)
+            .where(alert.c.id == alert_id, alert.c.state == "open", alert.c.later_until.is_(None))
+            .values(later_until=until, version=alert.c.version + 1)
+        ).rowcount
+        == 1
+    )
+
+
+# --- one study -----------------------------------------------------------------------------------------------
+
+
+def outputs_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    """DICOM objects that we made of a study's runs."""
+    query = (
+        select(output)
+        .join(run, run.c.id == output.c.run_id)
+        .where(run.c.study_id == study_id)
+        .order_by(output.c.id)
+    )
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def priors(tx: Connection, study_id: int, limit: int = 20) -> list[dict[str, Any]]:
+    """Other studies of the same patient, newest first, with what was flagged in them."""
+    this = select(study.c.patient_id).where(study.c.id == study_id).scalar_subquery()
+    rows = tx.execute(
+        select(
+            study.c.study_instance_uid, study.c.study_description, study.c.acquired_at, study.c.first_received_at,
+            worklist_item.c.modality, worklist_item.c.ai_status, worklist_item.c.reasons, worklist_item.c.state,
+        )
+        .outerjoin(worklist_item, worklist_item.c.study_id == study.c.id)
+        .where(study.c.patient_id == this, study.c.id != study_id, study.c.constancy.is_(False))
+        .order_by(func.coalesce(study.c.acquired_at, study.c.first_received_at).desc())
+        .limit(limit)
+    )  # fmt: skip
+    return [dict(r) for r in rows.mappings()]
+
+
+def preview_rows(tx: Connection, study_id: int) -> list[dict[str, Any]]:
+    """Instances of a study that hold pixels a person can look at: header, digest, series; oldest first."""
+    query = (
+        select(instance.c.header, instance.c.digest, instance.c.series_id, series.c.modality)
+        .join(series, series.c.id == instance.c.series_id)
+        .where(series.c.study_id == study_id, instance.c.wanted)
+        .order_by(instance.c.id)
+    )
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
+# --- the feed and the figures --------------------------------------------------------------------------------
+
+
+def feed(tx: Connection, after: int, limit: int = 501) -> list[dict[str, Any]]:
+    """Changes after this event id with the study's UID; what constancy studies do is not told to readers."""
+    rows = tx.execute(
+        select(event, study.c.study_instance_uid)
+        .outerjoin(study, study.c.id == event.c.study_id)
+        .where(event.c.id > after, or_(study.c.id.is_(None), study.c.constancy.is_(False)))
+        .order_by(event.c.id)
+        .limit(limit)
+    )
+    return [dict(r) for r in rows.mappings()]
+
+
+def oldest_event_id(tx: Connection) -> int | None:
+    return tx.execute(select(func.min(event.c.id))).scalar_one()
+
+
+def figures(tx: Connection) -> dict[str, Any]:
+    """Counts from rows for `/metrics`; no patient in them.
+
+    {"studies", "runs": {(detector, state): n}, "queue": {queue: n}, "alerts": {state: n},
+     "deliveries": {(route, state): n}, "worklist": {(state, class): n}, "oldest_waiting_at", "oldest_requested_at"}
+    """
+    seen = study.c.constancy.is_(False)
+    w = worklist_item.c
+    runs = tx.execute(
+        select(release.c.detector, run.c.state, func.count())
+        .join(release, release.c.id == run.c.release_id)
+        .group_by(release.c.detector, run.c.state)
+    )
+    queue = select(run.c.queue, func.count()).where(run.c.state == "requested").group_by(run.c.queue)
+    deliveries = select(delivery.c.route, delivery.c.state, func.count()).group_by(
+        delivery.c.route, delivery.c.state
+    )
+    items = (
+        select(w.state, w.priority_class, func.count())
+        .join(study, study.c.id == w.study_id)
+        .where(seen)
+        .group_by(w.state, w.priority_class)
+    )
+    oldest = (
+        select(func.min(w.arrived_at))
+        .join(study, study.c.id == w.study_id)
+        .where(seen, w.state.in_(("to_read", "claimed")))
+    )
+    return {
+        "studies": tx.execute(select(func.count()).select_from(study).where(seen)).scalar_one(),
+        "runs": {(d, s): n for d, s, n in runs},
+        "queue": {q: n for q, n in tx.execute(queue)},  # noqa: C416 - rows, not pairs
+        "alerts": {s: n for s, n in tx.execute(select(alert.c.state, func.count()).group_by(alert.c.state))},  # noqa: C416
+        "deliveries": {(r, s): n for r, s, n in tx.execute(deliveries)},
+        "worklist": {(s, c): n for s, c, n in tx.execute(items)},
+        "oldest_waiting_at": tx.execute(oldest).scalar_one(),
+        "oldest_requested_at": tx.execute(
+            select(func.min(run.c.requested_at)).where(run.c.state == "requested")
+        ).scalar_one(),
+    }
+
+
+def names(tx: Connection, column: str) -> list[str]:
+    """Values that a coded filter offers: "modality", "location" or "site"."""
+    source = {
+        "modality": worklist_item.c.modality,
+        "location": worklist_item.c.location,
+        "site": study.c.site,
+    }[column]
+    query = (
+        select(source)
+        .distinct()
+        .select_from(worklist_item.join(study, study.c.id == worklist_item.c.study_id))
+        .where(study.c.constancy.is_(False), source != "", worklist_item.c.state != "withdrawn")
+        .order_by(source)
+        .limit(100)
+    )
+    return list(tx.execute(query).scalars())

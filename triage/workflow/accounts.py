@@ -1,0 +1,163 @@
+"""Who may come in: users with Argon2id passwords, sessions, access tokens with scopes.
+
+Wrong passwords make the next try wait longer, per account; nobody is ever locked out, since a department that
+cannot sign in reads without triage (assurance T11). Called by `web` and by `triage user` and `triage token`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection
+
+from triage.domain.errors import Conflict, Refused
+from triage.store import audit, users
+
+SCOPES = (
+    "worklist:read", "worklist:act", "alerts:act", "qa:read", "audit:read", "metrics:read", "dicom:write", "admin",
+)  # fmt: skip
+# What each role may do (assurance T13); a token has the scopes that it was given, no more.
+ROLE_SCOPES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "reader": frozenset({"worklist:read", "worklist:act", "alerts:act"}),
+        "lead": frozenset({"worklist:read", "worklist:act", "alerts:act", "qa:read"}),
+        "qa": frozenset({"worklist:read", "qa:read", "audit:read"}),
+        "admin": frozenset({"worklist:read", "qa:read", "audit:read", "metrics:read", "admin"}),
+        "auditor": frozenset({"audit:read"}),
+    }
+)
+PASSWORD_LENGTH = 10  # NIST SP 800-63B asks for 8 at least beside other factors; a site's OIDC brings those
+FREE_TRIES = 3
+LONGEST_DELAY = timedelta(seconds=60)
+
+_hasher = PasswordHasher()  # Argon2id, RFC 9106 low-memory profile
+_NOBODY = _hasher.hash("nobody has this password")  # so that an unknown name takes as long as a known one
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A new session; `secret` goes into the cookie and is stored nowhere."""
+
+    secret: str
+    csrf_token: str
+    name: str
+    role: str
+
+
+class TooSoon(Refused):
+    """The account waits after wrong passwords."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"too many wrong passwords; try again in {seconds:.0f} s")
+
+
+def create_user(
+    tx: Connection, name: str, role: str, password: str, now: datetime, *, by: str, display_name: str = ""
+) -> int:
+    """Id of the new user.
+
+    raises  Refused for an unknown role or a short password; Conflict when the name is taken
+    """
+    if role not in ROLE_SCOPES:
+        raise Refused(f"role {role!r} is unknown; one of {', '.join(ROLE_SCOPES)}")
+    if not name or len(name) > 80 or not name.isprintable() or ":" in name:
+        raise Refused("a user name has 1 to 80 printable characters and no colon")
+    user_id = users.add_user(tx, name, role, hash_password(password), now, display_name=display_name)
+    if user_id is None:
+        raise Conflict(f"a user called {name} exists")
+    audit.append(tx, now, by, "user.added", "user", name, {"role": role})
+    return user_id
+
+
+def change_password(tx: Connection, name: str, password: str, now: datetime, *, by: str) -> None:
+    """A new password ends every session of the user."""
+    found = users.find_user(tx, name)
+    if found is None:
+        raise Refused(f"no user is called {name}")
+    users.change_user(tx, name, password_hash=hash_password(password), failures=0, not_before=None)
+    users.close_sessions_of(tx, found["id"])
+    audit.append(tx, now, by, "user.password_changed", "user", name)
+
+
+def disable_user(tx: Connection, name: str, now: datetime, *, by: str) -> None:
+    found = users.find_user(tx, name)
+    if found is None:
+        raise Refused(f"no user is called {name}")
+    users.change_user(tx, name, disabled=True)
+    users.close_sessions_of(tx, found["id"])
+    audit.append(tx, now, by, "user.disabled", "user", name)
+
+
+def hash_password(password: str) -> str:
+    if len(password) < PASSWORD_LENGTH:
+        raise Refused(f"a password has at least {PASSWORD_LENGTH} characters")
+    return _hasher.hash(password)
+
+
+def password_fits(tx: Connection, name: str, password: str, now: datetime) -> bool:
+    """Is this the password of `name`? The slow part (some 50 ms); only reads.
+
+    raises  TooSoon while the account waits after wrong passwords
+    """
+    found = users.find_user(tx, name)
+    if found is not None and found["not_before"] is not None and found["not_before"] > now:
+        raise TooSoon((found["not_before"] - now).total_seconds())
+    try:
+        _hasher.verify(found["password_hash"] if found else _NOBODY, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return found is not None and not found["disabled"]
+
+
+def sign_in(tx: Connection, name: str, now: datetime) -> SignedIn:
+    """A fresh session after `password_fits`; the old cookie's is not taken over (T12)."""
+    found = users.find_user(tx, name)
+    if found is None or found["disabled"]:
+        raise Refused("name or password is wrong")
+    users.change_user(tx, name, failures=0, not_before=None)
+    signed = SignedIn(secrets.token_urlsafe(32), secrets.token_urlsafe(24), name, found["role"])
+    users.open_session(tx, found["id"], signed.secret, signed.csrf_token, now)
+    audit.append(tx, now, name, "session.opened", "user", name)
+    return signed
+
+
+def note_failure(tx: Connection, name: str, now: datetime) -> None:
+    """A wrong password: from the fourth on the account waits 1, 2, 4 ... 60 seconds before the next try."""
+    found = users.find_user(tx, name)
+    if found is None:
+        return  # an unknown name is not stored: it may be a password typed into the wrong field
+    failures = found["failures"] + 1
+    beyond = failures - FREE_TRIES
+    delay = min(timedelta(seconds=2.0 ** min(beyond - 1, 10)), LONGEST_DELAY) if beyond > 0 else None
+    users.change_user(tx, name, failures=failures, not_before=now + delay if delay else None)
+    audit.append(tx, now, name, "session.refused", "user", name, {"failures": failures})
+
+
+def issue_token(tx: Connection, name: str, scopes: Sequence[str], now: datetime, *, by: str) -> str:
+    """A new access token; shown once, stored as a digest.
+
+    raises  Refused for an unknown scope; Conflict when the name was used before
+    """
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise Refused(f"unknown scope {', '.join(unknown) or '(none given)'}; one of {', '.join(SCOPES)}")
+    if not name or len(name) > 70 or not name.isprintable():
+        raise Refused("a token name has 1 to 70 printable characters")
+    secret = f"triage_{secrets.token_urlsafe(32)}"  # the prefix lets secret scanners find a leak
+    if not users.add_token(tx, name, secret, sorted(set(scopes)), now):
+        raise Conflict(f"a token called {name} exists; revoked names are not used again")
+    audit.append(tx, now, by, "token.issued", "token", name, {"scopes": sorted(set(scopes))})
+    return secret
+
+
+def revoke_token(tx: Connection, name: str, now: datetime, *, by: str) -> None:
+    if not users.revoke_token(tx, name, now):
+        raise Refused(f"no live token is called {name}")
+    audit.append(tx, now, by, "token.revoked", "token", name)

@@ -1,0 +1,134 @@
+"""The relay process: judges series, sweeps, climbs ladders and delivers. Several may run, one leads by lease."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from triage.channels.mllp import MllpChannel
+from triage.channels.protocol import Channel
+from triage.channels.webhook import WebhookChannel
+from triage.domain.errors import Misconfigured, TriageError
+from triage.log import get_logger
+from triage.settings import RouteSettings, Settings
+from triage.store import alerts, audit, events
+from triage.store.database import Database
+from triage.workflow import constancy
+from triage.workflow.anchors import write_anchor
+from triage.workflow.celery import Waker
+from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.relay import RouteThread
+from triage.workflow.site import new_id, site_of
+from triage.workflow.sweep import judge_due, sweep
+
+log = get_logger()
+LEASE = timedelta(seconds=10)
+TICK_SECONDS = 0.2
+SWEEP_SECONDS = 1.0
+ANCHOR_SECONDS = 300.0
+
+
+def channel_of(route: RouteSettings) -> Channel:
+    """The way out that a route names. raises Misconfigured when its secret cannot be read."""
+    if route.kind == "mllp":
+        return MllpChannel(route.host, route.port, timeout_seconds=route.timeout_seconds)
+    assert route.secret_file is not None
+    try:
+        secret = Path(route.secret_file).read_bytes().strip()
+    except OSError as error:
+        raise Misconfigured(f"route {route.name}: secret_file cannot be read: {error.strerror}") from error
+    return WebhookChannel(
+        route.url, secret, timeout_seconds=route.timeout_seconds, allow_private=route.allow_private
+    )
+
+
+class Clockwork:
+    """The leader's loop: each duty at its own pace, one failure costs no other."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database = settings, database
+        self._site = site_of(settings)
+        self._waker = Waker(settings.broker.url.get_secret_value())
+        self._operator_routes = [r.name for r in settings.routes if r.operator]
+        self._holder = f"{os.uname().nodename}:{os.getpid()}"
+        self._duties: list[tuple[float, Callable[[], None]]] = [
+            (TICK_SECONDS, self._judge),
+            (SWEEP_SECONDS, self._sweep),
+            (SWEEP_SECONDS, self._judge_constancy),
+            (ANCHOR_SECONDS, self._anchor),
+        ]
+        self._next = [0.0] * len(self._duties)
+        self._renew_at = 0.0
+        self.leads = False
+
+    def turn(self) -> None:
+        """One turn: renew the lease when a third of it is over, then whatever is due."""
+        if time.monotonic() >= self._renew_at:
+            self._renew()
+        if not self.leads:
+            return
+        for i, (seconds, duty) in enumerate(self._duties):
+            if time.monotonic() >= self._next[i]:
+                self._next[i] = time.monotonic() + seconds
+                try:
+                    duty()
+                except TriageError as error:
+                    log.warning("duty.not_possible", name=duty.__name__, error=str(error))
+                except Exception:  # noqa: BLE001 - the process's door: the clockwork must go on
+                    log.error("duty.failed", name=duty.__name__, exc_info=True)
+
+    def _renew(self) -> None:
+        self._renew_at = time.monotonic() + LEASE.total_seconds() / 3
+        try:
+            with self._database.write() as tx:
+                self.leads = events.take_lease(tx, "relay", self._holder, clock(), LEASE) is not None
+        except TriageError as error:
+            self.leads = False
+            log.warning("lease.not_taken", error=str(error))
+
+    def _judge(self) -> None:
+        self._waker.wake(judge_due(self._database, self._site, clock))
+
+    def _sweep(self) -> None:
+        with self._database.write() as tx:
+            wake = sweep(tx, self._site, new_id, clock())
+        self._waker.wake(wake)
+
+    def _judge_constancy(self) -> None:
+        with self._database.write() as tx:
+            constancy.judge(tx, self._operator_routes, new_id, clock())
+
+    def _anchor(self) -> None:
+        with self._database.read() as tx:
+            head = audit.head(tx)
+        if head is not None:
+            write_anchor(self._settings.home, *head)
+
+
+def main() -> int:
+    settings = settings_of_process()
+    database = Database(settings.database_url)
+    with database.write() as tx:
+        alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
+    clockwork = Clockwork(settings, database)
+    site = site_of(settings)
+    threads = [
+        RouteThread(database, route, channel_of(route), site, clock, lambda: clockwork.leads)
+        for route in settings.routes
+    ]
+    stop = Stop()
+    beat = Beat(database, f"relay@{os.uname().nodename[:24]}")
+    beat.start()
+    for thread in threads:
+        thread.start()
+    while not stop.wait(TICK_SECONDS):
+        clockwork.turn()
+    for thread in threads:
+        thread.stopping.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    beat.leave()
+    return 0

@@ -1,0 +1,79 @@
+"""The scheduler process: sends the constancy phantoms through the real door on time, and removes what has aged out."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+
+from triage.dicom.send import echo
+from triage.domain.errors import TriageError, Unavailable
+from triage.log import get_logger
+from triage.settings import Settings
+from triage.store import events
+from triage.store.database import Database
+from triage.workflow import constancy
+from triage.workflow.constancy import Phantoms, send_phantom
+from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+
+log = get_logger()
+LEASE = timedelta(seconds=30)
+
+
+def run_check(settings: Settings, database: Database, phantoms: Phantoms, detector: str) -> None:
+    """One constancy check of one detector. A door that does not open is a check that will be missed, and says so."""
+    now = clock()
+    paths = phantoms.files(detector, now)
+    uid = constancy.study_uid(paths[0])
+    now = clock()  # the clock of the check starts when the phantom is ready
+    with database.write() as tx:
+        constancy.begin(tx, detector, uid, now)
+    try:
+        send_phantom(settings, paths)
+    except TriageError as error:
+        log.error("constancy.not_sent", detector=detector, error=str(error))
+
+
+def main() -> int:
+    os.nice(5)  # a phantom that is being made must not delay a patient's study
+    settings = settings_of_process()
+    database = Database(settings.database_url)
+    phantoms = Phantoms(settings.home / "constancy")
+    holder = f"{os.uname().nodename}:{os.getpid()}"
+    stop = Stop()
+    beat = Beat(database, f"scheduler@{os.uname().nodename[:24]}")
+    beat.start()
+    _wait_for_receiver(settings, stop)
+    next_at = time.monotonic()
+    while not stop.wait(0.5):
+        try:
+            with database.write() as tx:
+                leads = events.take_lease(tx, "scheduler", holder, clock(), LEASE) is not None
+            if not leads or time.monotonic() < next_at:
+                continue
+            next_at = time.monotonic() + settings.constancy_seconds
+            for detector in settings.detectors:
+                if detector in constancy.FINDING_OF:
+                    run_check(settings, database, phantoms, detector)
+        except TriageError as error:
+            log.warning("duty.not_possible", name="constancy", error=str(error))
+        except Exception:  # noqa: BLE001 - the process's door
+            log.error("duty.failed", name="constancy", exc_info=True)
+    beat.leave()
+    return 0
+
+
+def _wait_for_receiver(settings: Settings, stop: Stop) -> None:
+    """At start the parts come up side by side: the first check waits for the door, a minute at most."""
+    for _ in range(120):
+        try:
+            echo(
+                settings.dicom.host,
+                settings.dicom.port,
+                calling="TRIAGE-CONST",
+                called=settings.dicom.ae_title,
+            )
+            return
+        except Unavailable:
+            if stop.wait(0.5):
+                return

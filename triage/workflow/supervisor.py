@@ -1,0 +1,221 @@
+"""`triage up`: runs every part as a process of its own, brings back what dies, says what flaps, and drains on SIGTERM.
+
+The supervisor computes nothing and holds no connection of a part; a SIGKILL of anything at any moment loses nothing
+that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from triage.domain.errors import Misconfigured, TriageError, Unavailable
+from triage.log import get_logger
+from triage.settings import LOOPBACK, Settings
+from triage.store import policies, runs
+from triage.store.database import Database
+from triage.workflow.broker import Broker, private_broker
+from triage.workflow.parts.common import clock
+from triage.workflow.releases import register_releases
+
+log = get_logger()
+PARTS = ("receiver", "worker-stat", "worker-routine", "relay", "scheduler", "web")
+DRAIN_SECONDS = 30.0
+FLAPPING = 3  # deaths within FLAP_SECONDS
+FLAP_SECONDS = 60.0
+DEAF_AFTER = timedelta(
+    seconds=60
+)  # rows wait and nobody has taken one for so long: the workers are deaf (F16)
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Part:
+    """One process that should run."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    restarts: int = 0
+    not_before: float = 0.0
+
+    @property
+    def flaps(self) -> bool:
+        recent = [d for d in self.deaths if time.monotonic() - d < FLAP_SECONDS]
+        return len(recent) >= FLAPPING
+
+    def start(self) -> None:
+        environment = {
+            **self.environment,
+            "TRIAGE_RESTARTS": str(self.restarts),
+            "TRIAGE_FLAPPING": "1" if self.flaps else "",
+        }
+        self.process = subprocess.Popen(self.command, env=environment, preexec_fn=_die_with_parent)  # noqa: PLW1509
+        log.info("part.started", part=self.name, pid=self.process.pid, attempts=self.restarts)
+
+
+def _die_with_parent() -> None:
+    """A part that outlives a killed supervisor would hold its port; the kernel ends it (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.setpgid(0, 0)  # Ctrl-C reaches the supervisor alone, which then drains the parts in order
+
+
+def check_exposure(settings: Settings) -> None:
+    """Closed until opened: raises Misconfigured, with what mends it, for an open address without protection."""
+    if settings.dicom.host not in LOOPBACK and not settings.dicom.insecure_plain:
+        raise Misconfigured(
+            f"dicom.host {settings.dicom.host} is not loopback and DICOM is not encrypted here. Name the peers "
+            "(triage peer add NAME --aet AET --host HOST --port PORT), put a TLS proxy in front, or say "
+            "dicom.insecure_plain = true if the network is trusted."
+        )
+    if settings.web.host not in LOOPBACK and not settings.web.secure_cookies:
+        raise Misconfigured(
+            f"web.host {settings.web.host} is not loopback: put TLS in front and set web.secure_cookies = true."
+        )
+
+
+def prepare(settings: Settings, database: Database) -> None:
+    """Before any part runs: home, first policy, releases."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with database.write() as tx:
+        policies.ensure_first(tx, clock())
+        register_releases(tx, settings.detectors, clock())
+
+
+class Supervisor:
+    def __init__(self, settings: Settings, config: Path | None, only: tuple[str, ...] = ()) -> None:
+        self._settings = settings
+        self._broker: Broker | None = None
+        broker_url = settings.broker.url.get_secret_value()
+        self.parts: list[Part] = []
+        environment = dict(os.environ)
+        environment |= {
+            "TRIAGE_CONFIG": str(config.resolve()) if config else "",
+            "TRIAGE_HOME": str(settings.home.resolve()),
+        }
+        if not broker_url:
+            self._broker = private_broker(settings.home)
+            broker_url = self._broker.url
+            if self._broker.command:
+                self.parts.append(Part("broker", list(self._broker.command), environment))
+        environment["TRIAGE_BROKER__URL"] = broker_url
+        for name in only or PARTS:
+            self.parts.append(Part(name, _command(name, settings), self._of_part(name, environment)))
+        self._database = Database(settings.database_url)
+        self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()
+        self.stopping = False
+
+    def _of_part(self, name: str, environment: dict[str, str]) -> dict[str, str]:
+        if not name.startswith("worker"):
+            return environment
+        # More inference threads than cores spin against each other (libraries 4).
+        cores = os.cpu_count() or 1
+        per_worker = cores if name == "worker-stat" else max(1, cores // self._settings.workers)
+        return {
+            **environment,
+            "TRIAGE_INFERENCE_THREADS": str(per_worker),
+            "OMP_NUM_THREADS": str(per_worker),
+        }
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+        self.start()
+        while not self.stopping:
+            self.turn()
+            time.sleep(0.2)
+        self.stop()
+        return 0
+
+    def start(self) -> None:
+        for part in self.parts:
+            part.start()
+
+    def turn(self) -> None:
+        """Bring back what died, at once the first time, later when it flaps."""
+        for part in self.parts:
+            if part.process is None:
+                if time.monotonic() >= part.not_before:
+                    part.start()
+                continue
+            code = part.process.poll()
+            if code is None:
+                continue
+            part.process = None
+            part.deaths.append(time.monotonic())
+            part.restarts += 1
+            part.not_before = time.monotonic() + (10.0 if part.flaps else 0.2)
+            log.error("part.died", part=part.name, exit_code=code, fix="see the lines above; triage doctor")
+        if time.monotonic() >= self._deaf_look_at:
+            self._deaf_look_at = time.monotonic() + 10.0
+            self._restart_deaf_workers()
+
+    def _restart_deaf_workers(self) -> None:
+        try:
+            with self._database.read() as tx:
+                deaf = runs.nobody_takes(tx, clock(), DEAF_AFTER)
+        except TriageError:
+            return  # the database is away: workers are not to blame
+        if not deaf:
+            return
+        for part in self.parts:
+            if part.name.startswith("worker") and part.process is not None:
+                log.error(
+                    "worker.deaf", part=part.name, detail="rows wait and none is taken; it is started again"
+                )
+                part.process.kill()
+        self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()
+
+    def stop(self) -> None:
+        """Drain: doors first, then those who work, the broker last."""
+        order = ["receiver", "web", "scheduler", "worker-stat", "worker-routine", "relay", "broker"]
+        running = sorted((p for p in self.parts if p.process), key=lambda p: order.index(p.name))
+        for part in running:
+            if part.name != "broker" and part.process is not None:
+                part.process.terminate()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for part in running:
+            assert part.process is not None
+            if part.name == "broker":
+                part.process.terminate()
+            try:
+                part.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("part.killed", part=part.name, detail="did not drain in time")
+                os.killpg(part.process.pid, signal.SIGKILL)
+                part.process.wait()
+        if self._broker is not None:
+            shutil.rmtree(self._broker.folder, ignore_errors=True)
+        self._database.close()
+
+    def _asked_to_stop(self, *_: object) -> None:
+        self.stopping = True
+
+
+def _command(name: str, settings: Settings) -> list[str]:
+    if name == "web":
+        return [sys.executable, "-m", "triage.web.serve"]
+    if name not in PARTS:
+        raise Misconfigured(f"no part is called {name!r}; there are {', '.join(PARTS)}")
+    return [sys.executable, "-m", "triage.workflow.parts", name, str(settings.workers)]
+
+
+def require_database(database: Database) -> None:
+    """raises Unavailable or Misconfigured unless the tables are there."""
+    try:
+        with database.read() as tx:
+            runs.releases(tx)
+    except Unavailable as error:
+        raise Unavailable(f"{error}. Is it running, and was `triage migrate up` done?") from error
