@@ -61,7 +61,7 @@ class Part:
             "TRIAGE_RESTARTS": str(self.restarts),
             "TRIAGE_FLAPPING": "1" if self.flaps else "",
         }
-        self.process = subprocess.Popen(self.command, env=environment, preexec_fn=_die_with_parent)  # noqa: PLW1509
+        self.process = subprocess.Popen(self.command, env=environment, preexec_fn=_die_with_parent)
         log.info("part.started", part=self.name, pid=self.process.pid, attempts=self.restarts)
 
 

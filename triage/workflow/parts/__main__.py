@@ -22,7 +22,7 @@ def main() -> int:
     if name == "worker-stat":
         return worker.main(name, "stat", 1)
     assert name == "worker-routine", name
-    return worker.main(name, "routine,stat,shadow", workers)
+    return worker.main(name, "routine,shadow", workers)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Clockwork:
                     duty()
                 except TriageError as error:
                     log.warning("duty.not_possible", name=duty.__name__, error=str(error))
-                except Exception:  # noqa: BLE001 - the process's door: the clockwork must go on
+                except Exception:
                     log.error("duty.failed", name=duty.__name__, exc_info=True)
 
     def _renew(self) -> None:

@@ -57,7 +57,7 @@ def main() -> int:
                     run_check(settings, database, phantoms, detector)
         except TriageError as error:
             log.warning("duty.not_possible", name="constancy", error=str(error))
-        except Exception:  # noqa: BLE001 - the process's door
+        except Exception:
             log.error("duty.failed", name="constancy", exc_info=True)
     beat.leave()
     return 0
