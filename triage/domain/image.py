@@ -27,6 +27,8 @@ class Radiograph:
     age_years: float | None = None
     sop_instance_uid: str = ""
     decoder: str = ""
+    patient_orientation: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
