@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -45,6 +46,12 @@ def a_notice(**changes: Any) -> AlertNotice:
         detector_release="chest_xray 1.3.0",
     )
     return replace(notice, **changes)
+
+
+def cleaned(text: str) -> str:
+    """What may be lost of a value: controls and line breaks become one space, half characters a mark."""
+    text = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 # What ends fields, segments, frames or lines somewhere; several scripts; escape sequences as data.

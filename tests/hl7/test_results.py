@@ -10,7 +10,7 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from hypothesis import given, settings
 
-from tests.hl7.notices import a_notice, hostile_notices, hostile_text
+from tests.hl7.notices import a_notice, cleaned, hostile_notices, hostile_text
 from triage.domain.alerting import AlertNotice, MessageKind
 from triage.domain.finding import Mode
 from triage.hl7.parse import Message, parse
@@ -33,12 +33,6 @@ NTE|1|L|Research software. Not for clinical use.
 
 def an_oru(notice: AlertNotice, mode: Mode = Mode.TRIAGE_ONLY, version: Version = "2.5.1") -> bytes:
     return build_oru(notice, mode=mode, processing_id="P", version=version)
-
-
-def cleaned(text: str) -> str:
-    """What may be lost of a value: controls and line breaks become one space, half characters a mark."""
-    text = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def test_the_message_is_the_one_of_the_standards_page() -> None:

@@ -200,6 +200,8 @@ def is_allowed(address: _Address, *, allow_private: bool) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_allowed(inner, allow_private=allow_private)
+    elif address.is_reserved:  # 240.0.0.0/4 and broadcast
+        return False
     if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
     return address.is_global or (allow_private and (address.is_private or address.is_loopback))

@@ -1,0 +1,45 @@
+"""Throw-away certificates for TLS tests, made by openssl."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    context: ssl.SSLContext
+    pem: str
+
+
+def server_with(name: str) -> ServerCertificate:
+    """A server context with a self-signed certificate for this DNS name."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        command += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", f"/CN={name}"]
+        subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return ServerCertificate(context, certificate.read_text())
+
+
+def client_trusting(certificate: ServerCertificate) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=certificate.pem)
