@@ -1,6 +1,7 @@
 """Analytic thorax phantoms: people who never lived, with findings at known places, as CT series and frontal films."""
 
 from triage.phantom.identity import Identity, identity_for
+from triage.phantom.masks import film_masks
 from triage.phantom.person import make_thorax, nodule_truth
 from triage.phantom.radiograph import render_radiograph
 from triage.phantom.thorax import FINDINGS, NoduleSpec, Thorax
@@ -12,6 +13,7 @@ __all__ = [
     "Identity",
     "NoduleSpec",
     "Thorax",
+    "film_masks",
     "identity_for",
     "make_thorax",
     "nodule_truth",

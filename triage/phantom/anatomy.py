@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triage.phantom.solids import Dome, Ellipsoid, Interval, Loft, ball, meet, turned
+from triage.phantom.solids import Dome, Ellipsoid, Interval, Loft, Mound, ball, meet, turned
 from triage.phantom.thorax import LEFT, RIGHT, Body
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ class Anatomy:
     muscle: Loft
     neck: Loft
     arms: tuple[Loft, Loft]
-    breasts: tuple[Ellipsoid, ...]
+    breasts: tuple[Mound, ...]
     cavity: dict[int, Loft]
     heart: tuple[Ellipsoid, ...]
     vessels: tuple[Loft | Ellipsoid, ...]  # great vessels
@@ -97,15 +97,16 @@ def _grown(loft: Loft, by_mm: float) -> Loft:
     return Loft(loft.knots + np.array([0, 0, by_mm, 0, by_mm]), loft.power, loft.side)
 
 
-def _heart(scale: Array, size: float) -> tuple[Ellipsoid, ...]:
+def _heart(scale: Array, size: float, breath: float) -> tuple[Ellipsoid, ...]:
     sx, sy, sz = scale
+    low = breath * 0.5
     left = turned(
-        (20 * sx * size**1.3, -25 * sy, -58 * sz - 10 * (size - 1)),
-        np.array([64.0, 44.0, 46.0]) * size * (sx * sy * sz) ** (1 / 3),
-        (0.74, -0.34, -0.58),
+        (20 * sx * size**1.3, -25 * sy, -66 * sz - 10 * (size - 1) + low),
+        np.array([70.0, 43.0, 46.0]) * size * (sx * sy * sz) ** (1 / 3),
+        (0.70, -0.34, -0.64),
     )
-    right = ball((-12 * sx * size, -12 * sy, -48 * sz), (31 * sx * size, 40 * sy, 46 * sz * size**0.5))
-    trunk = ball((19 * sx, -20 * sy, 10 * sz), (24 * sx, 26 * sy, 34 * sz))
+    right = ball((-13 * sx * size, -10 * sy, -58 * sz + low), (31 * sx * size, 42 * sy, 56 * sz * size**0.3))
+    trunk = ball((19 * sx, -18 * sy, 8 * sz), (25 * sx, 26 * sy, 36 * sz))
     return left, right, trunk
 
 
@@ -137,16 +138,14 @@ def anatomy_of(body: Body) -> Anatomy:
         LEFT: _dome(scale, LEFT, 70, -156, 56 + body.domes_mm[1]),
     }
     breasts = tuple(
-        ball(
-            (side * 74 * sx, -100 * sy - fat, -62 * sz),
-            (body.breast_mm * 1.05, body.breast_mm, body.breast_mm * 1.1),
-        )
+        Mound(torso, side * 72 * sx, -72 * sz, body.breast_mm * 1.25, body.breast_mm)
         for side in (LEFT, RIGHT)
         if body.breast_mm > 0
     )
     cavity = {side: _loft(scale, _cavity_rows(), 2.4, side) for side in (LEFT, RIGHT)}
-    mediastinum = np.array([[-330, 0, 34, -4, 80], [-120, 0, 30, -4, 78], [0, 0, 25, -2, 74], [50, 0, 27, 2, 66],
-                            [90, 0, 27, 10, 52], [120, 0, 27, 16, 42], [150, 0, 26, 18, 38], [210, 0, 24, 14, 30]])  # fmt: skip
+    mediastinum = np.array([[-330, 0, 34, -4, 80], [-120, 0, 31, -4, 78], [0, 0, 27, -2, 74],
+                            [50, 0, 25, 2, 66], [90, 0, 27, 10, 52], [120, 0, 30, 16, 42], [150, 0, 34, 18, 38],
+                            [210, 0, 28, 14, 30]])  # fmt: skip
     spine = np.array([[-330, 0, 24, 62, 20], [-150, 0, 21, 68, 19], [0, 0, 17, 72, 17], [100, 0, 16, 58, 15],
                       [150, 0, 15, 44, 13], [330, 0, 13, 28, 12]])  # fmt: skip
     return Anatomy(
@@ -157,9 +156,9 @@ def anatomy_of(body: Body) -> Anatomy:
         arms=(_loft(scale, arm, 2.0, LEFT), _loft(scale, arm, 2.0, RIGHT)),
         breasts=breasts,
         cavity=cavity,
-        heart=_heart(scale, body.heart_scale),
+        heart=_heart(scale, body.heart_scale, sum(body.domes_mm) / 2),
         vessels=_great_vessels(scale),
-        mediastinum=_loft(scale, mediastinum, 2.2),
+        mediastinum=_loft(scale, mediastinum, 2.7),
         spine=_loft(scale, spine, 2.4),
         domes=domes,
         trachea=_loft(
@@ -178,12 +177,22 @@ def _dome(scale: Array, side: int, x: float, floor: float, height: float) -> Dom
 def _great_vessels(scale: Array) -> tuple[Loft | Ellipsoid, ...]:
     sx, sy, sz = scale
     descending = np.array(
-        [[-330, 6, 11, 48, 11], [-60, 10, 12, 50, 12], [30, 20, 12, 46, 12], [70, 22, 12, 40, 12]]
+        [
+            [-330, 6, 11, 48, 11],
+            [-60, 12, 12, 50, 12],
+            [30, 21, 12, 46, 12],
+            [62, 22, 12, 40, 12],
+            [76, 20, 5, 36, 5],
+        ]
     )
-    ascending = np.array([[-20, -8, 16, -22, 16], [40, -14, 17, -26, 17], [66, -12, 16, -20, 16]])
-    cava = np.array([[-10, -28, 11, -6, 11], [60, -27, 9, -10, 9], [110, -26, 8, -8, 8], [140, -24, 7, 0, 8]])
-    left_neck = np.array([[62, 20, 9, 14, 11], [100, 24, 6, 14, 8], [140, 30, 5, 10, 6]])
-    arch = turned((13 * sx, 12 * sy, 62 * sz), np.array([44.0, 15.0, 19.0]) * sx, (0.45, 0.9, 0.0))
+    ascending = np.array(
+        [[-20, -8, 17, -22, 16], [36, -16, 18, -26, 17], [66, -12, 16, -20, 16], [76, -8, 8, -16, 8]]
+    )
+    cava = np.array(
+        [[-20, -24, 14, -6, 13], [60, -25, 10, -10, 11], [110, -26, 9, -8, 9], [150, -32, 9, 0, 9]]
+    )
+    left_neck = np.array([[58, 20, 11, 14, 13], [100, 23, 9, 14, 10], [150, 32, 8, 10, 8]])
+    arch = turned((15 * sx, 12 * sy, 60 * sz), np.array([46.0, 17.0, 20.0]) * sx, (0.47, 0.88, 0.0))
     return (
         _loft(scale, descending),
         _loft(scale, ascending),

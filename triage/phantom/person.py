@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triage.domain.errors import Refused
 from triage.phantom.anatomy import Anatomy, anatomy_of
+from triage.phantom.solids import length
 from triage.phantom.thorax import (
     FINDINGS,
     LEFT,
@@ -23,6 +27,8 @@ from triage.phantom.thorax import (
     Thorax,
 )
 from triage.phantom.vessels import points_in_lung
+
+Array = NDArray[Any]
 
 HU_OF_TEXTURE = {"solid": (40.0, 40.0), "part_solid": (-600.0, 30.0), "ground_glass": (-620.0, -620.0)}
 NODULE_MM = (4.0, 30.0)
@@ -52,21 +58,18 @@ def make_thorax(
     keeps = rng.uniform([0.62, 0.86, 0.74], [0.84, 0.96, 0.90])
     pneumothorax = Pneumothorax(side, (float(keeps[0]), float(keeps[1]), float(keeps[2])))
     effusion = Effusion(
-        -side, float(rng.uniform(-105, -40)) * body.scale[2], float(rng.uniform(34, 60)) * body.scale[1]
+        -side, float(rng.uniform(-95, -25)) * body.scale[2], float(rng.uniform(34, 60)) * body.scale[1]
     )
     if "pneumothorax" not in findings and rng.random() < 0.5:
         effusion = Effusion(side, effusion.level_z_mm, effusion.level_y_mm)
     consolidation = _consolidation(anatomy, -side, np.random.default_rng([seed, 3]))
-    wished = (
-        nodules
-        if nodules is not None
-        else _usual_nodules(np.random.default_rng([seed, 4]))
-        if "nodule" in findings
-        else ()
+    film_shows = nodules is None  # then it may not hide behind heart or diaphragm
+    if nodules is None:
+        nodules = _usual_nodules(np.random.default_rng([seed, 4])) if "nodule" in findings else ()
+    places = _Places(
+        anatomy, np.random.default_rng([seed, 5]), side if "pneumothorax" in findings else 0, film_shows
     )
-    placed = _place(
-        anatomy, wished, np.random.default_rng([seed, 5]), side if "pneumothorax" in findings else None
-    )
+    placed = _place(places, nodules)
     names = set(findings) | ({"nodule"} if placed else set())
     return Thorax(
         seed=seed,
@@ -95,7 +98,7 @@ def _body(rng: np.random.Generator, sex: str | None, large_heart: bool) -> Body:
     fat = float(rng.gamma(3.0, 4.0 if sex == "F" else 3.2)) + 3.0
     breast = float(rng.uniform(42, 62))
     domes = rng.normal([0, 0], [7, 7]).clip(-14, 12)
-    tilt, shift = float(rng.normal(0, 0.9)), rng.normal(0, 4, 2)
+    tilt, shift = float(np.clip(rng.normal(0, 0.9), -2.2, 2.2)), rng.normal(0, 4, 2).clip(-8, 8)
     return Body(
         sex=sex,
         scale=(float(size[0]), float(size[1]), float(size[2])),
@@ -110,8 +113,8 @@ def _body(rng: np.random.Generator, sex: str | None, large_heart: bool) -> Body:
 
 def _consolidation(anatomy: Anatomy, side: int, rng: np.random.Generator) -> Consolidation:
     centre = points_in_lung(anatomy, side, 1, rng, 22.0)[0]
-    spread = rng.normal(0, [17, 17, 20], (28, 3)) + centre
-    radii = rng.uniform(6, 15, 28)
+    spread = rng.normal(0, [18, 18, 21], (90, 3)) + centre
+    radii = rng.uniform(4, 13, 90)
     blobs = tuple(
         (float(x), float(y), float(z), float(r)) for (x, y, z), r in zip(spread, radii, strict=True)
     )
@@ -122,10 +125,27 @@ def _usual_nodules(rng: np.random.Generator) -> list[NoduleSpec]:
     return [NoduleSpec(float(rng.uniform(12, 28)), "solid") for _ in range(int(rng.integers(1, 3)))]
 
 
-def _place(
-    anatomy: Anatomy, wished: Sequence[NoduleSpec], rng: np.random.Generator, avoid_side: int | None
-) -> tuple[Nodule, ...]:
-    """Nodules that do not touch each other or the wall. avoid_side: the lung there has moved."""
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where nodules may go: not into a lung that has collapsed, and on a film not behind heart or diaphragm."""
+
+    anatomy: Anatomy
+    rng: np.random.Generator
+    collapsed_side: int
+    film_shows: bool
+
+    def side(self) -> int:
+        return -self.collapsed_side or int(self.rng.choice([LEFT, RIGHT]))
+
+    def is_clear(self, point: Array, side: int) -> bool:
+        if not self.film_shows:
+            return True
+        x, z = point[:1], point[2:]
+        return not any(length(organ.interval(x, z)).any() for organ in self.anatomy.organs(side))
+
+
+def _place(places: _Places, wished: Sequence[NoduleSpec]) -> tuple[Nodule, ...]:
+    """Nodules that do not touch each other or the wall."""
     placed: list[Nodule] = []
     for spec in wished:
         if spec.texture not in TEXTURES or not NODULE_MM[0] <= spec.diameter_mm <= NODULE_MM[1]:
@@ -133,26 +153,18 @@ def _place(
                 f"a nodule is 4 to 30 mm and one of {', '.join(TEXTURES)}, not {spec.diameter_mm} mm {spec.texture}"
             )
         hu, core = HU_OF_TEXTURE[spec.texture]
-        centre = spec.center_lps_mm or _free_place(anatomy, spec, placed, rng, avoid_side)
+        centre = spec.center_lps_mm or _free_place(places, spec, placed)
         placed.append(Nodule(centre, spec.diameter_mm, spec.texture, hu, core))
     return tuple(placed)
 
 
-def _free_place(
-    anatomy: Anatomy,
-    spec: NoduleSpec,
-    placed: Sequence[Nodule],
-    rng: np.random.Generator,
-    avoid_side: int | None,
-) -> Point:
-    for _ in range(200):
-        side = spec.side or (-avoid_side if avoid_side else int(rng.choice([LEFT, RIGHT])))
-        for x, y, z in points_in_lung(anatomy, side, 1, rng, spec.diameter_mm / 2 + 4):
-            far = all(
-                np.linalg.norm(np.subtract((x, y, z), n.center_lps_mm))
-                > (n.diameter_mm + spec.diameter_mm) / 2 + 6
-                for n in placed
-            )
-            if far:
-                return float(x), float(y), float(z)
+def _free_place(places: _Places, spec: NoduleSpec, placed: Sequence[Nodule]) -> Point:
+    for _ in range(400):
+        side = spec.side or places.side()
+        point = points_in_lung(places.anatomy, side, 1, places.rng, spec.diameter_mm / 2 + 4)[0]
+        gaps = [
+            np.linalg.norm(point - n.center_lps_mm) - (n.diameter_mm + spec.diameter_mm) / 2 for n in placed
+        ]
+        if places.is_clear(point, side) and all(gap > 6 for gap in gaps):
+            return float(point[0]), float(point[1]), float(point[2])
     raise Refused(f"no room in this lung for one more nodule of {spec.diameter_mm} mm")

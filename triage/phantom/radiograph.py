@@ -17,7 +17,7 @@ from triage.domain.image import Radiograph
 from triage.phantom.anatomy import Anatomy, anatomy_of, collapse_root, lung_of
 from triage.phantom.bones import bones_of
 from triage.phantom.samples import bar_points, tube_points
-from triage.phantom.solids import FAR, Interval, covered, length, meet
+from triage.phantom.solids import FAR, Interval, Loft, Mound, covered, length, meet
 from triage.phantom.thorax import LEFT, RIGHT, Consolidation, Effusion, Nodule, Thorax
 from triage.phantom.vessels import all_vessels, bronchi_of
 
@@ -27,7 +27,8 @@ WORK_PX = 1000  # solids are drawn on at most so many pixels a side; noise and m
 DETECTOR_MM = 430.0
 WATER_PER_MM = 0.0193  # 70 keV, ICRU 44
 # Attenuation beside water's: soft tissue, fat, bone beyond the tissue it replaces, lung.
-SOFT, FAT, CORTEX, CORE, LUNG = 1.05, 0.93, 1.75, 0.36, 0.20
+SOFT, FAT, CORTEX, CORE, LUNG = 1.05, 0.93, 1.8, 0.24, 0.20
+FILLED_PART = 0.92  # the rest is air in open bronchi
 MENISCUS_MM = 70.0  # height over which fluid climbs between lung and wall
 
 
@@ -39,14 +40,22 @@ class Grid:
     z: Array
     px: float
 
-    def sum_points(self, points: Array, weights: Array) -> Array:
-        """Path length in mm from points that stand for weights mm3."""
-        n = self.x.size
-        column = np.rint((points[:, 0] - self.x[0, 0]) / self.px).astype(np.int64)
-        row = np.rint((self.z[0, 0] - points[:, 2]) / self.px).astype(np.int64)
-        ok = (column >= 0) & (column < n) & (row >= 0) & (row < n)
-        total = np.bincount(row[ok] * n + column[ok], weights=weights[ok], minlength=n * n)
-        return (total.reshape(n, n) / self.px**2).astype(np.float32)
+    def add_points(self, total: Array, points: Array, weights: Array) -> None:
+        """Add to total (n, n) the path lengths in mm of points that stand for weights mm3."""
+        column = np.rint((points[:, 0] - self.x[0, 0]) / self.px).astype(np.int32)
+        row = np.rint((self.z[0, 0] - points[:, 2]) / self.px).astype(np.int32)
+        rows = slice(max(int(row.min()), 0), min(int(row.max()) + 1, self.z.size))
+        columns = slice(max(int(column.min()), 0), min(int(column.max()) + 1, self.x.size))
+        high, wide = rows.stop - rows.start, columns.stop - columns.start
+        if high <= 0 or wide <= 0:
+            return
+        row -= rows.start
+        column -= columns.start
+        outside = (row < 0) | (row >= high) | (column < 0) | (column >= wide)
+        index = row * wide + column
+        index[outside] = high * wide
+        found = np.bincount(index, weights, high * wide + 1)[:-1]
+        total[rows, columns] += found.reshape(high, wide) / self.px**2
 
     def window(self, centre_x: float, centre_z: float, radius: float) -> tuple[slice, slice]:
         """Rows and columns that hold a disc."""
@@ -60,16 +69,16 @@ class Grid:
         return span(row), span(column)
 
 
-def film_grid(thorax: Thorax, pixels: int) -> Grid:
-    """The field of view: the whole chest with a hand's breadth of neck, 43 cm at most."""
+def film_grid(thorax: Thorax, pixels: int, margin: int = 0) -> Grid:
+    """The field of view before the person moved: all of the chest and some neck, 43 cm at most; margin pixels around."""
     scale = anatomy_of(thorax.body).scale
     width = min(DETECTOR_MM, 405.0 * float(scale[0]) + thorax.body.fat_mm)
     px = width / pixels
-    top = 140 * scale[2] + 48
-    x = (np.arange(pixels) - (pixels - 1) / 2) * px
-    return Grid(
-        x[None, :].astype(np.float32), (top - (np.arange(pixels) + 0.5) * px)[:, None].astype(np.float32), px
-    )
+    top = float(140 * scale[2] + 48)
+    steps = np.arange(-margin, pixels + margin)
+    x = (steps - (pixels - 1) / 2) * px
+    z = top - (steps + 0.5) * px
+    return Grid(x[None, :].astype(np.float32), z[:, None].astype(np.float32), px)
 
 
 def render_radiograph(thorax: Thorax, size_px: int = 2000) -> Radiograph:
@@ -78,17 +87,26 @@ def render_radiograph(thorax: Thorax, size_px: int = 2000) -> Radiograph:
     returns  pixels (size_px, size_px) float32 in [0, 1], dense bone bright; spacing at the detector
     """
     work = min(size_px, WORK_PX)
-    grid = film_grid(thorax, work)
+    grid = film_grid(thorax, work, work // 20)
     water_mm, lung_mm = _path_lengths(thorax, grid)
     attenuation = np.stack([water_mm * np.float32(WATER_PER_MM), lung_mm])
-    attenuation, lung_mm = (_posed(layer, thorax, grid.px, size_px) for layer in attenuation)
+    attenuation, lung_mm = (posed(layer, thorax, grid.px, work, size_px) for layer in attenuation)
     px = grid.px * work / size_px
     rng = np.random.default_rng([thorax.seed, 11])
     attenuation += _mottle(lung_mm, px, rng)
     shown = _developed(_exposed(attenuation, px, rng), px)
+    _mark_left(shown, px)
     return Radiograph(
         pixels=shown, spacing_mm=(px, px), view="PA", sex=thorax.body.sex, decoder="triage.phantom"
     )
+
+
+def _mark_left(shown: Array, px: float) -> None:
+    """The lead letter L at the patient's left shoulder."""
+    n, unit = shown.shape[0], max(round(2.4 / px), 1)
+    top, left = n // 22, n - n // 12
+    shown[top : top + 6 * unit, left : left + unit] = 1
+    shown[top + 5 * unit : top + 6 * unit, left : left + 4 * unit] = 1
 
 
 def _path_lengths(thorax: Thorax, grid: Grid) -> tuple[Array, Array]:
@@ -97,25 +115,28 @@ def _path_lengths(thorax: Thorax, grid: Grid) -> tuple[Array, Array]:
     x, z = grid.x, grid.z
     shape = (z.size, x.size)
     everywhere: Interval = (np.full(shape, -FAR, np.float32), np.full(shape, FAR, np.float32))
-    outer = [s.interval(x, z) for s in (anatomy.torso, anatomy.neck, *anatomy.arms, *anatomy.breasts)]
+    outer_solids: tuple[Loft | Mound, ...] = (anatomy.torso, anatomy.neck, *anatomy.arms, *anatomy.breasts)
+    outer = [solid.interval(x, z) for solid in outer_solids]
     water = FAT * covered(everywhere, outer) + (SOFT - FAT) * length(anatomy.muscle.interval(x, z))
     lung = np.zeros(shape, np.float32)
     for side in (RIGHT, LEFT):
         half = np.flatnonzero(side * x[0] > 0)
         columns = slice(half[0], half[-1] + 1)
-        air, aerated = _lung_lengths(thorax, anatomy, side, x[:, columns], z)
+        air, aerated = lung_lengths(thorax, anatomy, side, x[:, columns], z)
         water[:, columns] -= SOFT * air + (SOFT - LUNG) * aerated
         lung[:, columns] = aerated
     water -= SOFT * length(anatomy.trachea.interval(x, z))
     water -= 0.9 * length(anatomy.stomach_air.interval(x, z))
     if thorax.consolidation is not None:
-        _add_consolidation(water, lung, thorax.consolidation, grid, thorax.seed)
+        kept = with_consolidation(lung, thorax.consolidation, grid, thorax.seed)
+        water += (SOFT - LUNG) * FILLED_PART * (lung - kept)
+        lung = kept
     for nodule in thorax.nodules:
         _add_nodule(water, nodule, grid)
     return water + _thin_things(thorax, grid), lung
 
 
-def _lung_lengths(thorax: Thorax, anatomy: Anatomy, side: int, x: Array, z: Array) -> tuple[Array, Array]:
+def lung_lengths(thorax: Thorax, anatomy: Anatomy, side: int, x: Array, z: Array) -> tuple[Array, Array]:
     """(mm of free air, mm of aerated lung) on this side."""
     cavity = anatomy.cavity_interval(side, x, z)
     organs = [organ.interval(x, z) for organ in anatomy.organs(side)]
@@ -143,17 +164,16 @@ def _above_fluid(anatomy: Anatomy, effusion: Effusion, x: Array, z: Array) -> In
     return meet((lo, np.where(up > 0.12, hi, lo)), anatomy.cavity_interval(effusion.side, x, z))
 
 
-def _add_consolidation(water: Array, lung: Array, wrong: Consolidation, grid: Grid, seed: int) -> None:
-    filled = np.zeros_like(water)
+def with_consolidation(lung: Array, wrong: Consolidation, grid: Grid, seed: int) -> Array:
+    """What stays aerated of `lung` (mm along the ray)."""
+    filled = np.zeros_like(lung)
     for bx, _, bz, radius in wrong.blobs:
         rows, columns = grid.window(bx, bz, radius)
         d2 = radius**2 - (grid.x[:, columns] - bx) ** 2 - (grid.z[rows] - bz) ** 2
-        filled[rows, columns] += 2 * np.sqrt(np.maximum(d2, 0))
+        filled[rows, columns] += np.maximum(d2, 0) / radius  # thins out at the rim: no ball has an edge
     room = np.maximum(lung, 1e-3)
-    patchy = 1 + 0.25 * _cloud(water.shape, 6.0 / grid.px, np.random.default_rng([seed, 12]))
-    replaced = room * (1 - np.exp(-filled * patchy.clip(0.3, 1.7) / room))
-    water += (SOFT - LUNG) * 0.92 * replaced
-    lung -= replaced
+    patchy = 1 + 0.25 * _cloud(lung.shape, 6.0 / grid.px, np.random.default_rng([seed, 12]))
+    return np.asarray(room * np.exp(-filled * patchy.clip(0.3, 1.7) / room))
 
 
 def _add_nodule(water: Array, nodule: Nodule, grid: Grid) -> None:
@@ -174,25 +194,27 @@ def _thin_things(thorax: Thorax, grid: Grid) -> Array:
     total = np.zeros((grid.z.size, grid.x.size), np.float32)
     for bar in (*trunk, *arms):
         points, weights, cortex = bar_points(bar, step)
-        total += grid.sum_points(points, weights * np.where(cortex, CORTEX, CORE))
+        grid.add_points(total, points, weights * np.where(cortex, CORTEX, CORE))
     points, weights = tube_points(all_vessels(thorax), step)
-    total += grid.sum_points(points, weights * (SOFT - LUNG))
+    grid.add_points(total, points, weights * (SOFT - LUNG))
     points, weights = tube_points(bronchi_of(thorax.body), step)
-    total -= grid.sum_points(points, weights * SOFT * 0.7)
+    grid.add_points(total, points, weights * (-0.7 * SOFT))
     return np.asarray(ndimage.gaussian_filter(total, 0.7))
 
 
-def _posed(layer: Array, thorax: Thorax, px: float, size_px: int) -> Array:
-    """The layer turned and shifted as the person stands, at the final size."""
-    n = layer.shape[0]
+def posed(layer: Array, thorax: Thorax, px: float, work: int, size_px: int) -> Array:
+    """The layer turned and shifted as the person stands, at the final size; its margin is cut off.
+
+    px, work  of the layer without its margin
+    """
+    margin = (layer.shape[0] - work) // 2
     angle = np.deg2rad(thorax.body.tilt_degrees)
-    ratio, c, s = n / size_px, np.cos(angle), np.sin(angle)
+    ratio, c, s = work / size_px, np.cos(angle), np.sin(angle)
     right, down = (v / px for v in thorax.body.shift_mm)
-    half = n / 2
-    a, b, d, e = c * ratio, s * ratio, -s * ratio, c * ratio
-    matrix = (a, b, half - c * half - s * half - right, d, e, half + s * half - c * half - down)
-    image = Image.fromarray(np.pad(layer, 32, mode="edge"))
-    matrix = (a, b, matrix[2] + 32, d, e, matrix[5] + 32)
+    half = work / 2
+    matrix = (c * ratio, s * ratio, margin + half - (c + s) * half - right,
+              -s * ratio, c * ratio, margin + half - (c - s) * half - down)  # fmt: skip
+    image = Image.fromarray(layer)
     turned = image.transform((size_px, size_px), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     return np.array(turned, np.float32)
 
@@ -236,7 +258,7 @@ def _developed(log_signal: Array, px: float) -> Array:
     """What the console makes of it: large differences pressed, detail lifted, then an S-shaped look-up."""
     base = _wide_blur(log_signal, 14.0 / px)
     detail = log_signal - base
-    signal = base * 0.92 + detail * 1.12
+    signal = base * 0.9 + detail * 1.35
     n = signal.shape[0]
     centre = signal[n // 6 : int(n * 0.8) : 8, n // 5 : -n // 5 : 8]
     dark, bright = np.percentile(centre, [22, 92])

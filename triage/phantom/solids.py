@@ -20,7 +20,7 @@ FAR = 1e4
 
 def length(interval: Interval) -> Array:
     """Millimetres of y inside; 0 where empty."""
-    return np.maximum(interval[1] - interval[0], 0)
+    return np.asarray(np.maximum(interval[1] - interval[0], 0))
 
 
 def meet(one: Interval, other: Interval) -> Interval:
@@ -40,7 +40,7 @@ def covered(within: Interval, parts: Sequence[Interval]) -> Array:
     for start, end in zip(lo[1:], hi[1:], strict=True):
         total += np.maximum(end - np.maximum(start, reached), 0)
         np.maximum(reached, end, out=reached)
-    return total
+    return np.asarray(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,29 @@ class Dome:
         return np.where(below, np.float32(-FAR), lo), np.where(below, np.float32(FAR), hi)
 
 
-def ball(centre: Sequence[float], radii: Sequence[float] | float) -> Ellipsoid:
+@dataclass(frozen=True, eq=False)
+class Mound:
+    """What rises from the front of a Loft: flat above, full below, as a breast hangs (x, z centre, radius, height)."""
+
+    base: Loft
+    x: float
+    z: float
+    radius: float
+    height: float
+
+    def interval(self, x: Array, z: Array) -> Interval:
+        front, _ = self.base.interval(x, z)
+        u, w = (x - np.float32(self.x)) / self.radius, (z - np.float32(self.z)) / self.radius
+        w = np.where(w > 0, w * np.float32(0.55), w)  # reaches far up the chest
+        rest = np.maximum(1 - u**2 - w**2, 0)
+        # Linear at the upper rim, so that it fades in; round below, so that the fold shows.
+        rise = np.where(w > 0, rest, np.sqrt(rest) * (1 - (1 - rest) * np.float32(0.3)))
+        return front - np.float32(self.height) * rise, np.where(
+            rest > 0, front + 1, front - np.float32(self.height)
+        )
+
+
+def ball(centre: Sequence[float], radii: Sequence[float] | Array | float) -> Ellipsoid:
     return Ellipsoid(
         np.asarray(centre, float), np.broadcast_to(np.asarray(radii, float), 3).copy(), np.eye(3)
     )

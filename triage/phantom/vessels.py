@@ -17,9 +17,17 @@ from triage.phantom.thorax import LEFT, RIGHT, Body, Thorax
 
 Array = NDArray[Any]
 
-TWIGS = 420  # per tree; two trees (artery, vein) a lung
-TWIG_RADIUS_MM = 0.38
-MURRAY_POWER = 2.35  # 3 in theory; smaller makes the hila as thick as real ones
+TWIGS = 520  # per tree; two trees (artery, vein) a lung
+TWIG_RADIUS_MM = 0.52
+MURRAY_POWER = 2.6  # 3 in theory; smaller makes the branches near the hila as thick as real ones
+STEP_MM, MAX_STEPS = 7.0, 30
+# The great arteries of each hilum: path points with radius, mean adult mm.
+_HILAR = {
+    RIGHT: (((-8, 0, 14, 10), (-34, 10, 8, 9), (-48, 16, -8, 8), (-56, 24, -40, 5)),
+           ((-30, 8, 12, 7), (-46, 4, 34, 5), (-54, 2, 54, 3))),
+    LEFT: (((14, 4, 24, 11), (36, 18, 24, 10), (50, 28, 8, 8), (58, 36, -30, 5)),
+           ((40, 16, 26, 6), (52, 8, 46, 4), (58, 4, 64, 3))),
+}  # fmt: skip
 RIM_MM = 4.0  # no vessel is seen in the outermost lung
 
 
@@ -41,28 +49,24 @@ def points_in_lung(
 def _grow(root: Array, targets: Array) -> tuple[Array, Array]:
     """Nodes (n, 3) and the parent of each (n,); node 0 is the root, a parent comes before its children."""
     order = np.argsort(np.linalg.norm(targets - root, axis=1))
-    capacity = 40 * len(targets) + 2
+    capacity = MAX_STEPS * len(targets) + 1
     nodes, parents = np.empty((capacity, 3)), np.full(capacity, -1)
-    nodes[0] = root
-    used = 1
+    reach = np.zeros(capacity)  # of each node from the root
+    nodes[0], used = root, 1
     for target in targets[order]:
         gap = target - nodes[:used]
         distance = np.sqrt(np.einsum("ij,ij->i", gap, gap))
-        outwards = np.einsum("ij,ij->i", gap, nodes[:used] - root)
-        away = outwards / np.maximum(distance * np.linalg.norm(nodes[:used] - root, axis=1), 1e-6)
-        cost = distance * (1.5 - 0.8 * away)  # a twig leaves its branch forwards
-        parent = int(np.argmin(cost))
-        steps = int(np.clip(distance[parent] / 7.0, 1, 30))
-        side_way = np.cross(gap[parent], [0.3, 0.5, 0.8]) * 0.08
-        for k in range(1, steps + 1):
-            f = k / steps
-            nodes[used] = (
-                nodes[parent if k == 1 else used - 1]
-                if steps == 0
-                else (target - gap[parent] * (1 - f) + side_way * np.sin(np.pi * f))
-            )
-            parents[used] = parent if k == 1 else used - 1
-            used += 1
+        forwards = np.einsum("ij,ij->i", gap, nodes[:used] - root) / np.maximum(distance * reach[:used], 1e-6)
+        parent = int(np.argmin(distance * (1.5 - 0.8 * forwards)))  # a twig leaves its branch forwards
+        steps = int(np.clip(distance[parent] / STEP_MM, 1, MAX_STEPS))
+        f = np.arange(1, steps + 1)[:, None] / steps
+        (gx, gy, gz), end = gap[parent], used + steps
+        bend = np.array([gy * 0.8 - gz * 0.5, gz * 0.3 - gx * 0.8, gx * 0.5 - gy * 0.3]) * 0.09
+        nodes[used:end] = target - gap[parent] * (1 - f) + bend * np.sin(np.pi * f)
+        parents[used:end] = np.arange(used - 1, end - 1)
+        parents[used] = parent
+        reach[used:end] = np.linalg.norm(nodes[used:end] - root, axis=1)
+        used = end
     return nodes[:used], parents[:used]
 
 
@@ -88,6 +92,14 @@ def _healthy_tree(body: Body, seed: int, side: int) -> Segments:
         starts.append(nodes[parents[1:]])
         ends.append(nodes[1:])
         radii.append(radius[1:])
+    for line in _HILAR[side]:
+        knots = np.array(line, float)
+        t = np.linspace(0, len(knots) - 1, 24)
+        fine = np.stack([np.interp(t, np.arange(len(knots)), c) for c in knots.T], axis=1)
+        fine[:, :3] *= anatomy.scale
+        starts.append(fine[:-1, :3])
+        ends.append(fine[1:, :3])
+        radii.append(fine[1:, 3])
     return Segments(np.concatenate(starts), np.concatenate(ends), np.concatenate(radii))
 
 

@@ -5,7 +5,7 @@ Supine, arms up, without contrast. Hounsfield values of tissue after ICRU 44 and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from triage.domain.image import Volume
 from triage.phantom.anatomy import Anatomy, Solid, anatomy_of, lung_of
 from triage.phantom.bones import bones_of
 from triage.phantom.samples import Segments, bar_points, tube_points
-from triage.phantom.solids import Interval, Loft, meet
+from triage.phantom.solids import Interval, Loft, Mound, meet
 from triage.phantom.thorax import LEFT, RIGHT, Nodule, Thorax
 from triage.phantom.vessels import all_vessels, bronchi_of
 
@@ -36,6 +36,7 @@ AIR, LUNG, COLLAPSED, FAT, MUSCLE, SKIN, BLOOD, LIVER, FLUID, FILLED = (
     35,
 )
 CORTEX, CORE = 1150, 190
+LUNG_GRAIN_HU = 24.0
 NOISE_HU, BLUR_PX = 22.0, 0.62  # spread of noise in soft tissue after the kernel, in-plane PSF
 BOTTOM_MM, TOP_MM = -168.0, 150.0  # mean adult: below the posterior recess, above the apex
 
@@ -78,9 +79,11 @@ def render_volume(thorax: Thorax, *, slices: int = 150, size_px: int = 512) -> V
     walls = _sorted(*_tube(Segments(tubes.start, tubes.end, tubes.radius + 1.3), frame, 30.0), frame)
     lumen = _sorted(*_tube(tubes, frame, float(AIR)), frame)
     rng = np.random.default_rng([thorax.seed, 21])
+    grain = LUNG_GRAIN_HU * _grain(rng, size_px)
     hu = np.empty((slices, size_px, size_px), np.int16)
     for i in range(slices):
         plane = _tissue(thorax, frame, i)
+        plane += grain[i % len(grain)] * (plane < COLLAPSED + 10) * (plane > AIR + 10)
         for points in (soft, walls, lumen, bones):
             _mix(plane, points, i)
         hu[i] = _scanned(plane, rng)
@@ -92,6 +95,13 @@ def render_volume(thorax: Thorax, *, slices: int = 150, size_px: int = 512) -> V
         sex=thorax.body.sex,
         decoder="triage.phantom",
     )
+
+
+def _grain(rng: np.random.Generator, size_px: int) -> Array:
+    """Fine structure of lung, unit spread; continuous from slice to slice, and round again after 24."""
+    noise = rng.standard_normal((24, size_px // 2, size_px // 2), dtype=np.float32)
+    noise = ndimage.gaussian_filter(noise, (0.8, 0.9, 0.9), mode="wrap")
+    return np.asarray((noise / noise.std()).repeat(2, axis=1).repeat(2, axis=2))
 
 
 def _frame(thorax: Thorax, slices: int, size_px: int) -> _Frame:
@@ -128,16 +138,18 @@ def _tissue(thorax: Thorax, frame: _Frame, i: int) -> Array:
     plane = np.full((frame.y.size, frame.x.size), AIR, np.float32)
     x, z = frame.x[None, :].astype(np.float32), np.array([[frame.z[i]]], np.float32)
 
-    def fill(solid: Solid | Loft, hu: float) -> None:
+    def fill(solid: Solid | Mound, hu: float) -> None:
         _paint(plane, frame, solid.interval(x, z), hu)
 
-    for breast in anatomy.breasts:
-        fill(breast, FAT + 40)
+    _paint_table(plane, frame, float(anatomy.torso.knots[:, 4].max()))
+    for breast in anatomy.breasts:  # lying down they flatten
+        fill(replace(breast, height=0.55 * breast.height), FAT + 35)
     fill(anatomy.torso, SKIN)
-    inner = anatomy.torso.interval(x, z)
-    _paint(plane, frame, (inner[0] + 2, inner[1] - 2), FAT)
+    _paint(plane, frame, _inset(anatomy.torso, x, z, 2.0), FAT)
     fill(anatomy.neck, MUSCLE)
     fill(anatomy.muscle, MUSCLE)
+    for depth, hu in ((11.0, FAT), (13.0, MUSCLE)):  # the fat between the layers of the chest wall
+        _paint(plane, frame, _inset(anatomy.muscle, x, z, depth), hu)
     for side in (RIGHT, LEFT):
         _paint_lung(thorax, anatomy, side, plane, frame, (x, z))
     fill(anatomy.mediastinum, FAT + 30)
@@ -156,6 +168,18 @@ def _tissue(thorax: Thorax, frame: _Frame, i: int) -> Array:
     return plane
 
 
+def _inset(loft: Loft, x: Array, z: Array, by_mm: float) -> Interval:
+    return Loft(loft.knots - np.array([0, 0, by_mm, 0, by_mm]), loft.power, loft.side).interval(x, z)
+
+
+def _paint_table(plane: Array, frame: _Frame, back: float) -> None:
+    """The couch under the patient: a thin hollow shell."""
+    y = back + 4 - frame.x[None, :] ** 2 / 1500 + 20
+    inside = np.abs(frame.x)[None, :] < 190
+    for depth, hu in ((0.0, -150.0), (2.5, -900.0)):
+        _paint(plane, frame, (np.where(inside, y + depth, 0), np.where(inside, y + 24 - depth, 0)), hu)
+
+
 def _paint_lung(
     thorax: Thorax, anatomy: Anatomy, side: int, plane: Array, frame: _Frame, at: tuple[Array, Array]
 ) -> None:
@@ -165,7 +189,7 @@ def _paint_lung(
     if air is not None and air.side == side:
         _paint(plane, frame, cavity, AIR)
         outside = lung_of(
-            anatomy, side, x, z, (air.keeps[0] + 0.012, air.keeps[1] + 0.012, air.keeps[2] + 0.012)
+            anatomy, side, x, z, (air.keeps[0] + 0.006, air.keeps[1] + 0.006, air.keeps[2] + 0.006)
         )
         _paint(plane, frame, outside, MUSCLE)  # visceral pleura
         _paint(plane, frame, lung_of(anatomy, side, x, z, air.keeps), COLLAPSED)
@@ -184,15 +208,24 @@ def _paint_filled(
     z: float,
     cavity: Interval,
 ) -> None:
-    free = np.ones_like(plane)
-    near = [b for b in blobs if abs(b[2] - z) < b[3] + 4]
+    near = np.array([b for b in blobs if abs(b[2] - z) < 2 * b[3]])
+    if not near.size:
+        return
+    reach = 2 * near[:, 3:]
+    (x0, y0), (x1, y1) = (near[:, :2] - reach).min(axis=0), (near[:, :2] + reach).max(axis=0)
+    rows, columns = slice(*np.searchsorted(frame.y, [y0, y1])), slice(*np.searchsorted(frame.x, [x0, x1]))
+    x, y = frame.x[None, columns].astype(np.float32), frame.y[rows, None].astype(np.float32)
+    melt = np.zeros((y.size, x.size), np.float32)
     for bx, by, bz, radius in near:
-        d2 = (frame.x[None, :] - bx) ** 2 + (frame.y[:, None] - by) ** 2 + (z - bz) ** 2
-        free *= 1 - np.clip((radius - np.sqrt(d2)) / 6 + 0.5, 0, 1).astype(np.float32)
-    if near:
-        y = frame.y[:, None]
-        part = (1 - free) * ((y > cavity[0]) & (y < cavity[1]))
-        plane += part * (FILLED - plane)
+        nearness = np.float32(np.exp(-((z - bz) ** 2) / radius**2))
+        melt += (
+            nearness
+            * np.exp(-((y - np.float32(by)) ** 2) / radius**2)
+            * np.exp(-((x - np.float32(bx)) ** 2) / radius**2)
+        )
+    part = np.clip((melt - 0.25) / 0.5, 0, 1) * ((y > cavity[0][:, columns]) & (y < cavity[1][:, columns]))
+    view = plane[rows, columns]
+    view += part * (FILLED - view)
 
 
 def _paint_nodule(plane: Array, frame: _Frame, nodule: Nodule, i: int) -> None:

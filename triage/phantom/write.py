@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from triage.domain import study
 from triage.domain.image import Volume
@@ -16,7 +16,7 @@ from triage.phantom.radiograph import render_radiograph
 from triage.phantom.thorax import Thorax
 from triage.phantom.volume import render_volume
 
-IMPLEMENTATION_UID = uid_of("triage phantom writer")
+IMPLEMENTATION_UID = UID(uid_of("triage phantom writer"))
 FILM_PX = 2000
 FILM_BITS = 12
 CT_INTERCEPT = -1024
