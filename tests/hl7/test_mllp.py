@@ -200,7 +200,7 @@ def test_stop_closes_connections_frees_the_port_and_leaves_no_thread() -> None:
     assert sender.answer() == "AA"
     listener.stop()
     assert sender.answer() == "closed"
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     again = MllpListener("127.0.0.1", port, Inbox())
     assert again.start() == port
     again.stop()

@@ -67,12 +67,12 @@ def test_no_data_changes_the_structure(notice: AlertNotice) -> None:
 
 def check_names(message: Message, patient_name: str) -> None:
     pid = message.first("PID")
-    groups = patient_name.split("=")[:3]
-    if not patient_name.strip("^= "):
+    groups = cleaned(patient_name).split("=")[:3]
+    if not any(g.replace("^", "").strip() for g in groups):
         assert pid.field(5, 7) == "U"
         return
     if len(groups) > 1:
-        groups = [g for g in groups if g.strip("^ ")]
+        groups = [g for g in groups if g.replace("^", "").strip()]
     for position, group in enumerate(groups, start=1):
         family, given_name, middle, prefix, suffix = (group.split("^") + [""] * 5)[:5]
         expected = [cleaned(part) for part in (family, given_name, middle, suffix, prefix)]
@@ -86,6 +86,11 @@ def test_every_group_of_a_name_is_a_repetition_with_its_kind(family: str) -> Non
     assert pid.repetitions(5) == 3
     assert [pid.field(5, 8, repetition=n) for n in (1, 2, 3)] == ["A", "I", "P"]
     assert [pid.field(5, 2, repetition=n) for n in (1, 2, 3)] == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("nobody", ["", "^^^^", "==", "\r\n", " ^\x00^", "^=^=\u3000"])
+def test_a_patient_without_a_name_is_said_to_be_one(nobody: str) -> None:
+    assert b"||^^^^^^U||" in an_oru(a_notice(patient_name=nobody))
 
 
 def test_japanese_names_keep_their_three_spellings() -> None:

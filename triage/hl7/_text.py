@@ -15,10 +15,14 @@ _BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def plain(value: str) -> str:
+    """One value as one line of encodable text: breaks and controls become a space."""
+    return _LONE_SURROGATE.sub("\ufffd", _BREAKING.sub(" ", value))
+
+
 def escape(value: str) -> str:
     """One value as it may stand between delimiters: nothing in it can begin a field or a segment."""
-    value = _LONE_SURROGATE.sub("\ufffd", _BREAKING.sub(" ", value))
-    return "".join(_ESCAPED.get(character, character) for character in value)
+    return "".join(_ESCAPED.get(character, character) for character in plain(value))
 
 
 def components(*values: str) -> str:
@@ -44,13 +48,13 @@ def unescape(value: str, delimiters: str, codec: str) -> str:
     field, component, repetition, mark, subcomponent = tuple(delimiters)
     if mark not in value:
         return value
-    plain = {"F": field, "S": component, "R": repetition, "E": mark, "T": subcomponent, "P": "#"}
-    plain |= {"H": "", "N": "", ".br": "\n", ".sp": "\n", ".ce": "\n"}
+    meanings = {"F": field, "S": component, "R": repetition, "E": mark, "T": subcomponent, "P": "#"}
+    meanings |= {"H": "", "N": "", ".br": "\n", ".sp": "\n", ".ce": "\n"}
 
     def meaning(match: re.Match[str]) -> str:
         sequence = match[1]
         if re.fullmatch("X(?:[0-9A-Fa-f]{2})+", sequence):
             return bytes.fromhex(sequence[1:]).decode(codec, errors="replace")
-        return plain.get(sequence, match[0])
+        return meanings.get(sequence, match[0])
 
     return re.sub(f"{re.escape(mark)}([^{re.escape(mark)}]*){re.escape(mark)}", meaning, value)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from triage.domain.alerting import AlertNotice, MessageKind
 from triage.domain.finding import Mode
-from triage.hl7._text import components, escape, segment
+from triage.hl7._text import components, escape, plain, segment
 
 Version = Literal["2.3.1", "2.4", "2.5.1"]
 ProcessingId = Literal["P", "T", "D"]
@@ -96,15 +96,12 @@ def _orc(notice: AlertNotice) -> str:
 
 
 def _obr(notice: AlertNotice) -> str:
-    procedure = notice.study_description.strip() or notice.modality.strip() or "Imaging study"  # required
+    procedure = plain(notice.study_description).strip() or plain(notice.modality).strip() or "Imaging study"
     fields = [
         (1, "1"),
         (2, escape(notice.placer_order_number)),
         (3, _filler(notice)),
-        (
-            4,
-            components("", procedure),
-        ),  # in words: the order's code is not in the notice
+        (4, components("", procedure)),  # in words: we know no code of the order
         (7, _moment(notice.acquired_at)),
         (16, components("", *_xpn_order(notice.referring_physician_name.split("=")[0]))),
         (18, escape(notice.accession_number)),
@@ -186,16 +183,20 @@ def _filler(notice: AlertNotice) -> str:
 
 def _person_names(patient_name: str) -> str:
     """DICOM PN as XPN: each of the groups alphabetic=ideographic=phonetic is a repetition (XPN.8 A, I, P)."""
-    groups = patient_name.split("=")[:3]
-    if not patient_name.strip("^= "):
+    groups = plain(patient_name).split("=")[:3]
+    if not any(map(_says_something, groups)):
         return "^^^^^^U"  # PID-5 is required; U: unspecified (table 0200)
     if len(groups) == 1:
         return components(*_xpn_order(groups[0]))
     return "~".join(
         components(*_xpn_order(group), "", "L", representation)
         for group, representation in zip(groups, "AIP", strict=False)
-        if group.strip("^ ")
+        if _says_something(group)
     )
+
+
+def _says_something(group: str) -> bool:
+    return bool(group.replace("^", "").strip())
 
 
 def _xpn_order(group: str) -> tuple[str, ...]:
