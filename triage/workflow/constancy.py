@@ -14,16 +14,13 @@ from typing import Any
 import pydicom
 from sqlalchemy import Connection
 
-from triage.dicom.send import send
 from triage.domain.alerting import AlertState
-from triage.domain.errors import Unavailable
 from triage.domain.run import RunState
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.log import get_logger
 from triage.phantom.identity import identity_for, uid_of
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_ct, write_radiograph
-from triage.settings import Settings
 from triage.store import alerts, audit, constancy, events, runs, studies, worklist
 from triage.workflow.site import NewId
 
@@ -146,17 +143,3 @@ def _restamped(source: Path, target: Path, stamp: str, now: datetime) -> Path:
 
 def study_uid(path: Path) -> str:
     return str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID)
-
-
-def send_phantom(settings: Settings, paths: Sequence[Path]) -> None:
-    """Through the real door, as a modality would. raises Unavailable when the receiver does not take it."""
-    results = send(
-        paths,
-        host=settings.dicom.host,
-        port=settings.dicom.port,
-        calling="TRIAGE-CONST",
-        called=settings.dicom.ae_title,
-    )
-    failed = [r for r in results if not r.ok]
-    if failed:
-        raise Unavailable(f"the receiver refused {len(failed)} of {len(results)} objects: {failed[0].detail}")

@@ -13,8 +13,9 @@ from triage.settings import Settings
 from triage.store import events
 from triage.store.database import Database
 from triage.workflow import constancy
-from triage.workflow.constancy import Phantoms, send_phantom
+from triage.workflow.constancy import Phantoms
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.upload import send_study
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
@@ -29,7 +30,7 @@ def run_check(settings: Settings, database: Database, phantoms: Phantoms, detect
     with database.write() as tx:
         constancy.begin(tx, detector, uid, now)
     try:
-        send_phantom(settings, paths)
+        send_study(settings, paths, calling="TRIAGE-CONST")
     except TriageError as error:
         log.error("constancy.not_sent", detector=detector, error=str(error))
 
