@@ -1,0 +1,172 @@
+"""Training of the finder: a heat map of nodule centres over blocks that are drawn while it learns."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from data import Sample, Sampler, load_crops, load_phantoms, load_scans, load_shapes, turned
+from torch import Tensor, nn
+
+from triage.detectors._nets3d import STRIDE, NoduleFinder
+from triage.detectors.lung_nodule import FINDER_STEP_MM, scaled
+
+BLOCK, PATCH = 56, 48  # drawn blocks are larger, so that a random part of them is another view
+POOL = 5000
+PHANTOMS = range(9000, 9005)  # seeds far from those of tests, demo and constancy check
+
+
+def to_bytes(hu: Any) -> Any:
+    """HU as 8 bits of 6 HU each: a fifth of the lung's noise, an eighth of the memory."""
+    return np.clip((hu + 1100) / 6, 0, 255).astype(np.uint8)
+
+
+def _produce(folder: Path, seed: int, queue: Any) -> None:
+    torch.set_num_threads(1)
+    sampler = Sampler(
+        load_scans(folder, "train") + load_phantoms(PHANTOMS),
+        load_shapes(folder, "train"),
+        load_crops(folder, "train"),
+        seed,
+    )
+    while True:
+        sample = sampler.draw(BLOCK, FINDER_STEP_MM)
+        queue.put((to_bytes(sample.hu), sample.lesions, sample.ignored))
+
+
+def targets(sample: Sample, size: int) -> tuple[Any, Any, Any]:
+    """(heat, regression, weight) of one patch at the finder's stride: (n,n,n), (4,n,n,n), (n,n,n).
+
+    heat     1 at the cell of a centre, falling to 0 within the nodule's radius; -1 where nothing is said
+    """
+    n = size // STRIDE
+    cells = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32)] * 3, indexing="ij"))
+    heat, weight = np.zeros((n, n, n), np.float32), np.zeros((n, n, n), np.float32)
+    regression = np.zeros((4, n, n, n), np.float32)
+    for lesion in sample.ignored:
+        centre = (np.array(lesion.centre, np.float32) - 0.5) / STRIDE
+        radius = lesion.diameter_mm / 2 / FINDER_STEP_MM / STRIDE + 1.0
+        away = ((cells - centre[:, None, None, None]) ** 2).sum(0)
+        heat[away < radius**2] = -1
+    for lesion in sample.lesions:
+        centre = (np.array(lesion.centre, np.float32) - 0.5) / STRIDE
+        offset = centre[:, None, None, None] - cells
+        away = (offset**2).sum(0)
+        sigma = max(0.8, lesion.diameter_mm / 6 / FINDER_STEP_MM / STRIDE)
+        bump = np.exp(-away / (2 * sigma**2))
+        bump[bump < 0.05] = 0
+        nearest = away < max(1.0, (0.7 * sigma) ** 2)
+        heat = np.where(heat < 0, np.where(bump > 0.3, bump, heat), np.maximum(heat, bump))
+        if away.min() <= 1.0:
+            heat[np.unravel_index(away.argmin(), away.shape)] = 1.0
+        regression[:3, nearest] = offset[:, nearest]
+        regression[3, nearest] = np.log(lesion.diameter_mm)
+        weight[nearest] = 1.0
+    return heat, regression, weight
+
+
+def loss_of(output: Tensor, heat: Tensor, regression: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(focal loss of the heat map, smooth L1 of offset and log diameter). Focal: Zhou et al. 2019, arXiv 1904.07850."""
+    logit = output[:, 0]
+    p = torch.sigmoid(logit).clamp(1e-5, 1 - 1e-5)
+    centre = (heat == 1).float()
+    said = (heat >= 0).float()
+    positive = -((1 - p) ** 2) * torch.log(p) * centre
+    negative = -((1 - heat.clamp(0, 1)) ** 4) * p**2 * torch.log(1 - p) * said * (1 - centre)
+    count = centre.sum().clamp(min=1.0)
+    focal = (positive.sum() + negative.sum()) / count
+    size = nn.functional.smooth_l1_loss(output[:, 1:], regression, reduction="none").sum(1)
+    return focal, (size * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def view(rng: np.random.Generator, stored: tuple[Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+    """A random part of a stored block, flipped and turned, with its targets."""
+    raw, lesions, ignored = stored
+    start = rng.integers(0, BLOCK - PATCH + 1, 3)
+    hu = raw[tuple(slice(s, s + PATCH) for s in start)].astype(np.float32) * 6 - 1100
+    sample = Sample(hu, _moved(lesions, start), _moved(ignored, start))
+    heat, regression, weight = targets(sample, PATCH)
+    seed = int(rng.integers(2**31))
+    hu, heat, weight, cells = turned(
+        np.random.default_rng(seed), hu, heat, weight, np.arange((PATCH // STRIDE) ** 3).reshape(heat.shape)
+    )
+    flat = regression.reshape(4, -1)[:, cells.ravel()].reshape(regression.shape)
+    flat[:3] = _turn_vectors(np.random.default_rng(seed), flat[:3])
+    hu = hu * rng.uniform(0.95, 1.05) + rng.normal(0, 15) + rng.normal(0, rng.choice([0, 0, 8, 25]), hu.shape)
+    return scaled(hu.astype(np.float32)), heat, flat, weight
+
+
+def _turn_vectors(rng: np.random.Generator, vectors: Any) -> Any:
+    """Offsets under the flips and quarter turns that `turned` draws from the same seed."""
+    flips, turns = rng.integers(0, 2, 3), int(rng.integers(4))
+    z, y, x = (-v if flips[i] else v for i, v in enumerate(vectors))
+    for _ in range(turns):
+        y, x = -x, y  # rot90 in (row, column): what pointed along +column now points along -row
+    return np.stack([z, y, x])
+
+
+def _moved(lesions: Any, start: Any) -> Any:
+    from insertion import Lesion
+
+    return tuple(
+        Lesion(
+            (le.centre[0] - start[0], le.centre[1] - start[1], le.centre[2] - start[2]),
+            le.diameter_mm,
+            le.texture,
+        )
+        for le in lesions
+    )
+
+
+def train_finder(
+    folder: Path, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
+) -> None:
+    """Trains for about `minutes` of wall clock and writes work/finder.safetensors every 100 steps; goes on from it."""
+    from safetensors.torch import load_file, save_file
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    queue: Any = mp.get_context("spawn").Queue(maxsize=64)
+    producer = mp.get_context("spawn").Process(target=_produce, args=(folder, seed, queue), daemon=True)
+    producer.start()
+    model = NoduleFinder()
+    saved = work / "finder.safetensors"
+    if saved.exists():
+        model.load_state_dict(load_file(str(saved)))
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-4)
+    rng, pool = np.random.default_rng(seed), []
+    for _ in range(400):
+        pool.append(queue.get())
+    begin, step, seen, shown = time.monotonic(), 0, 0, []
+    while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        for _ in range(2):
+            if not queue.empty():
+                pool.append(queue.get())
+                seen += 1
+        del pool[: max(0, len(pool) - POOL)]
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1.0, step / 100) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * share))
+        views = [view(rng, pool[int(i)]) for i in rng.integers(len(pool), size=batch)]
+        hu, heat, regression, weight = (torch.from_numpy(np.stack(v)) for v in zip(*views, strict=True))
+        model.train()
+        focal, size = loss_of(model(hu[:, None]), heat, regression, weight)
+        optimizer.zero_grad()
+        (focal + 0.2 * size).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        step += 1
+        shown.append((focal.item(), size.item()))
+        if step % 100 == 0:
+            print(
+                f"finder step {step} pool {len(pool)} drawn {seen} focal {np.mean([s[0] for s in shown[-100:]]):.3f} "
+                f"size {np.mean([s[1] for s in shown[-100:]]):.3f} share {share:.2f}",
+                flush=True,
+            )
+            save_file(model.state_dict(), str(saved))
+    save_file(model.state_dict(), str(saved))
+    producer.terminate()
+    producer.join()

@@ -1,0 +1,95 @@
+"""Between a scan's own voxels and the regular grid that the CT networks read. `lung_nodule` and its training use it.
+
+Everything keeps an affine from (x, y, z, 1) grid indices to patient LPS millimetres (PS3.3 C.7.6.2), so a point
+found on any grid goes back to the patient by one product, whatever the order, flips or tilt of the series.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """hu (z, y, x), any number type; affine from (x, y, z, 1) to LPS mm, axes towards left, back and head."""
+
+    hu: NDArray[Any]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    def to_lps(self, zyx: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) grid indices (z, y, x) as (n, 3) LPS mm."""
+        xyz = np.asarray(zyx, float)[:, ::-1]
+        return np.asarray(xyz @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    def to_index(self, lps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) LPS mm as (n, 3) fractional grid indices (z, y, x)."""
+        inverse = np.linalg.inv(self.affine)
+        xyz = np.asarray(lps, float) @ inverse[:3, :3].T + inverse[:3, 3]
+        return np.asarray(xyz[:, ::-1])
+
+
+def canonical(hu: NDArray[np.int16], affine: NDArray[np.float64]) -> Grid:
+    """The same voxels as a view whose axes run towards the patient's left (x), back (y) and head (z).
+
+    hu, affine  as in `domain.image.Volume`; a series up to 45 degrees oblique keeps its own axes
+    """
+    towards = np.argmax(np.abs(affine[:3, :3]), axis=0)  # for column, row, slice: the LPS axis it follows
+    if sorted(towards) != [0, 1, 2]:
+        raise ValueError("the affine does not separate the patient's axes")
+    order = [int(np.flatnonzero(towards == axis)[0]) for axis in range(3)]  # index axis of L, P, S
+    matrix = affine[:, [*order, 3]].astype(np.float64).copy()
+    view = np.transpose(hu, [2 - order[2], 2 - order[1], 2 - order[0]])  # array axes are (slice, row, column)
+    for axis in range(3):
+        if matrix[axis, axis] < 0:
+            last = view.shape[2 - axis] - 1
+            matrix[:3, 3] += matrix[:3, axis] * last
+            matrix[:3, axis] *= -1
+            view = np.flip(view, 2 - axis)
+    return Grid(view, matrix)
+
+
+def resample(source: Grid, step_mm: float, low: NDArray[np.float64], shape: tuple[int, int, int]) -> Grid:
+    """Part of `source` on a grid of step_mm along the same axes; finer by lines, coarser by local means.
+
+    low      fractional source index (z, y, x) of the first grid point
+    shape    of the result; points outside the source repeat its border
+    returns  float32
+    """
+    spacing = source.spacing
+    weights, boxes = [], []
+    for axis in range(3):
+        points = low[axis] + np.arange(shape[axis]) * step_mm / spacing[axis]
+        matrix, box = _weights(points, source.hu.shape[axis], step_mm / spacing[axis])
+        weights.append(matrix)
+        boxes.append(box)
+    block = source.hu[boxes[0], boxes[1], boxes[2]]
+    planes = np.empty((block.shape[0], shape[1], shape[2]), np.float32)
+    for k in range(block.shape[0]):  # slice by slice: the float copy of a whole scan would cost 300 MB
+        planes[k] = weights[1] @ (np.ascontiguousarray(block[k], dtype=np.float32) @ weights[2].T)
+    out = (weights[0] @ planes.reshape(block.shape[0], -1)).reshape(shape)
+    affine = source.affine.copy()
+    scale = np.array([step_mm / s for s in spacing])[::-1]
+    affine[:3, 3] = source.to_lps(np.asarray([low], float))[0]
+    affine[:3, :3] = source.affine[:3, :3] * scale
+    return Grid(out, affine)
+
+
+def _weights(points: NDArray[np.float64], count: int, ratio: float) -> tuple[NDArray[np.float32], slice]:
+    """Triangle weights (points, box) on the source indices in `box`; half-width is one grid or one source step."""
+    half = max(1.0, ratio)
+    first = int(np.clip(np.floor(points[0] - half), 0, count - 1))
+    last = int(np.clip(np.ceil(points[-1] + half), 0, count - 1))
+    index = np.arange(first, last + 1)
+    inside = np.clip(points, first, last)
+    matrix = np.maximum(0.0, 1.0 - np.abs(inside[:, None] - index[None, :]) / half)
+    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32), slice(first, last + 1)
