@@ -1,0 +1,63 @@
+"""A unit of work commits whole or not at all, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tests.factories import NOON
+from triage.domain.errors import Unavailable
+from triage.store import events
+from triage.store.database import Database
+
+
+def test_a_unit_of_work_that_raises_leaves_nothing(any_database: Database) -> None:
+    with pytest.raises(RuntimeError), any_database.write() as tx:
+        events.publish(tx, NOON, "health")
+        raise RuntimeError("the process dies here")
+
+    with any_database.read() as tx:
+        assert events.last_event_id(tx) == 0
+
+
+def test_what_was_committed_is_there_for_another_process(any_database: Database) -> None:
+    with any_database.write() as tx:
+        events.publish(tx, NOON, "health", ok=True)
+
+    other = Database(any_database.url)
+    with other.read() as tx:
+        assert [e.data for e in events.since(tx, 0)] == [{"ok": True}]
+    other.close()
+
+
+def test_two_writers_at_once_both_succeed(any_database: Database) -> None:
+    """A read that turns into a write would fail at once with BUSY_SNAPSHOT; BEGIN IMMEDIATE waits instead."""
+    together = threading.Barrier(8)
+
+    def write() -> None:
+        together.wait()
+        for _ in range(5):
+            with any_database.write() as tx:
+                events.last_event_id(tx)
+                events.publish(tx, NOON, "health")
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with any_database.read() as tx:
+        assert len(events.since(tx, 0)) == 40
+
+
+def test_a_database_that_is_not_there_is_unavailable_without_its_address(tmp_path: Path) -> None:
+    nowhere = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
+
+    with pytest.raises(Unavailable) as caught, nowhere.read() as tx:
+        tx.execute(text("SELECT 1"))
+
+    assert "folder.db" not in str(caught.value)
