@@ -117,6 +117,16 @@ def outputs_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
     return [dict(r) for r in tx.execute(query).mappings()]
 
 
+def senders(tx: Connection, study_ids: Sequence[int]) -> dict[int, str]:
+    """{study id: calling AE title of its newest series}."""
+    found: dict[int, str] = {}
+    for start in range(0, len(study_ids), 500):
+        part = list(study_ids[start : start + 500])
+        query = select(series.c.study_id, series.c.calling_ae_title).where(series.c.study_id.in_(part))
+        found.update({i: title for i, title in tx.execute(query.order_by(series.c.id)) if title})
+    return found
+
+
 def priors(tx: Connection, study_id: int, limit: int = 20) -> list[dict[str, Any]]:
     """Other studies of the same patient, newest first, with what was flagged in them."""
     this = select(study.c.patient_id).where(study.c.id == study_id).scalar_subquery()
@@ -160,7 +170,8 @@ def feed(tx: Connection, after: int, limit: int = 501) -> list[dict[str, Any]]:
 
 
 def oldest_event_id(tx: Connection) -> int | None:
-    return tx.execute(select(func.min(event.c.id))).scalar_one()
+    oldest: int | None = tx.execute(select(func.min(event.c.id))).scalar_one()
+    return oldest
 
 
 def figures(tx: Connection) -> dict[str, Any]:

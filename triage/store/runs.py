@@ -418,3 +418,9 @@ def nobody_takes(tx: Connection, now: datetime, patience: timedelta) -> bool:
     working = select(func.count()).where(run.c.state == RunState.RUNNING.value, run.c.lease_until >= now)
     lately = select(func.count()).where(run.c.started_at >= now - patience)
     return not tx.execute(working).scalar_one() and not tx.execute(lately).scalar_one()
+
+
+def set_release_state(tx: Connection, release_id: int, state: str) -> None:
+    """shadow or retired; making one active is `activate_release`."""
+    assert state in ("shadow", "retired")
+    tx.execute(update(release).where(release.c.id == release_id).values(state=state))

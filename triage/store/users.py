@@ -159,6 +159,11 @@ def reserve_answer(tx: Connection, key: str, request_digest: str, now: datetime)
     return dict(tx.execute(select(idempotency).where(idempotency.c.key == key)).mappings().one())
 
 
+def find_answer(tx: Connection, key: str) -> dict[str, Any] | None:
+    row = tx.execute(select(idempotency).where(idempotency.c.key == key)).mappings().first()
+    return dict(row) if row else None
+
+
 def keep_answer(tx: Connection, key: str, status: int, body: str) -> None:
     tx.execute(update(idempotency).where(idempotency.c.key == key).values(status=status, body=body))
 

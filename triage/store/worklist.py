@@ -225,6 +225,7 @@ class Filters:
     reader: str = ""  # claimed by
     alerts_open: bool = False
     text: str = ""  # accession, patient id or name, description
+    study_uid: str = ""  # this study alone
 
 
 def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
@@ -245,6 +246,8 @@ def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
         conditions.append(
             w.study_id.in_(select(alert.c.study_id).where(alert.c.state.in_(("open", "exhausted"))))
         )
+    if filters.study_uid:
+        conditions.append(study.c.study_instance_uid == filters.study_uid)
     if filters.text:
         found = f"%{_escaped(filters.text)}%"
         conditions.append(

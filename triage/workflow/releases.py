@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from triage.detectors.protocol import FilmDetector, ScanDetector
 from triage.detectors.releases import MODELS, Release, active_release, load_release
-from triage.domain.errors import Misconfigured
+from triage.domain.errors import Misconfigured, Refused
 from triage.store import audit, runs
 
 
@@ -68,3 +68,18 @@ def load_detector(detector: str, digest: str = "", runtime: str = "openvino") ->
     if not points:
         raise Misconfigured(f"no detector is called {detector!r}: is its package installed?")
     return points[0].load()(folder, runtime)
+
+
+def verify_release(release: Release) -> float:
+    """Largest difference of the golden case's outputs from those it was released with.
+
+    raises  Refused when it exceeds the bound that the release states
+    """
+    verify = getattr(load_detector(release.detector, release.digest), "verify", None)
+    if verify is None:
+        raise Misconfigured(f"{release.title}: its detector has no golden case")
+    difference = float(verify())
+    bound = float(release.content.get("golden_tolerance", 1e-3))
+    if difference > bound:
+        raise Refused(f"golden case differs by {difference:.3g}, at most {bound:.3g} is allowed")
+    return difference

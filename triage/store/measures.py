@@ -1,0 +1,260 @@
+"""What QA asks of the rows: plain values of the studies that arrived in a period. Constancy studies are never among them.
+
+A cohort is `study.first_received_at` in [start, end). The values hold no name, id or birth date of a patient; the
+Study Instance UID is there for lists that stay in the department.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
+
+from triage.store.schema import (
+    alert,
+    audit_event,
+    delivery,
+    feedback,
+    finding,
+    patient,
+    policy,
+    release,
+    run,
+    series,
+    study,
+    worklist_item,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """One study as it arrived, waited and was read. `sender` is the AE title that brought its first series."""
+
+    study_id: int
+    study_instance_uid: str
+    arrived_at: datetime
+    sex: str
+    age_years: float | None
+    modality: str
+    view: str
+    sender: str
+    ordered_priority: str
+    base_class: int
+    priority_class: int
+    overridden: bool
+    state: str
+    ai_status: str
+    bound_at: datetime
+    opened_at: datetime | None
+    read_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run that counts: of a release that was not in shadow, and not superseded."""
+
+    run_id: int
+    study_id: int
+    detector: str
+    version: str
+    state: str
+    reason: str
+    finished_at: datetime | None
+    mode: str
+    policy_version: int | None
+
+
+@dataclass(frozen=True)
+class FlagFacts:
+    """An actionable finding of a completed run that counts; several of one name in a study are one."""
+
+    study_id: int
+    name: str
+    flagged_at: datetime
+
+
+@dataclass(frozen=True)
+class FeedbackFacts:
+    """A reader's word that was not taken back; finding "" means every flag of the study."""
+
+    study_id: int
+    verdict: str
+    finding: str
+    chip: str
+
+
+@dataclass(frozen=True)
+class AlertFacts:
+    study_id: int
+    finding: str
+    state: str
+    step: int
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """An operating point that findings of the period were judged by."""
+
+    detector: str
+    version: str
+    finding: str
+    value: float
+
+
+def studies_between(tx: Connection, start: datetime, end: datetime) -> list[StudyFacts]:
+    """Studies that arrived in [start, end), in order of arrival."""
+    senders: dict[int, str] = {}
+    first = (
+        select(series.c.study_id, series.c.calling_ae_title)
+        .join(study, study.c.id == series.c.study_id)
+        .where(_cohort(start, end))
+        .order_by(series.c.id)
+    )
+    for study_id, sender in tx.execute(first).tuples():
+        senders.setdefault(study_id, sender)
+    w = worklist_item.c
+    rows = tx.execute(
+        select(
+            study.c.id, study.c.study_instance_uid, study.c.patient_age_years, patient.c.patient_sex,
+            w.arrived_at, w.modality, w.view, w.ordered_priority, w.base_class, w.priority_class, w.override_class,
+            w.state, w.ai_status, w.bound_at, w.opened_at, w.read_at,
+        )
+        .join(patient, patient.c.id == study.c.patient_id)
+        .join(worklist_item, w.study_id == study.c.id)
+        .where(_cohort(start, end))
+        .order_by(study.c.first_received_at, study.c.id)
+    )  # fmt: skip
+    return [
+        StudyFacts(
+            study_id=r.id, study_instance_uid=r.study_instance_uid, arrived_at=r.arrived_at, sex=r.patient_sex,
+            age_years=r.patient_age_years, modality=r.modality, view=r.view, sender=senders.get(r.id, ""),
+            ordered_priority=r.ordered_priority, base_class=r.base_class, priority_class=r.priority_class,
+            overridden=r.override_class is not None, state=r.state, ai_status=r.ai_status, bound_at=r.bound_at,
+            opened_at=r.opened_at, read_at=r.read_at,
+        )
+        for r in rows
+    ]  # fmt: skip
+
+
+def runs_between(tx: Connection, start: datetime, end: datetime) -> list[RunFacts]:
+    """Runs that count, of the studies of the period, oldest first."""
+    rows = tx.execute(
+        _counting(
+            select(
+                run.c.id.label("run_id"), run.c.study_id, release.c.detector, release.c.version, run.c.state,
+                run.c.reason_code.label("reason"), run.c.finished_at, run.c.mode, run.c.policy_version,
+            ), start, end,
+        ).order_by(run.c.id)
+    )  # fmt: skip
+    return [RunFacts(**r) for r in map(dict, rows.mappings())]
+
+
+def flags_between(tx: Connection, start: datetime, end: datetime) -> list[FlagFacts]:
+    """One flag for each (study, finding), at the first run that counts and says so."""
+    rows = tx.execute(
+        _counting(select(run.c.study_id, finding.c.name, func.min(run.c.finished_at)), start, end)
+        .join(finding, finding.c.run_id == run.c.id)
+        .where(run.c.state == "completed", finding.c.actionable)
+        .group_by(run.c.study_id, finding.c.name)
+        .order_by(run.c.study_id, finding.c.name)
+    )
+    return [FlagFacts(*r) for r in rows.tuples()]
+
+
+def thresholds_between(tx: Connection, start: datetime, end: datetime) -> list[Threshold]:
+    rows = tx.execute(
+        _counting(
+            select(release.c.detector, release.c.version, finding.c.name, finding.c.threshold), start, end
+        )
+        .join(finding, finding.c.run_id == run.c.id)
+        .where(finding.c.threshold.is_not(None))
+        .distinct()
+        .order_by(release.c.detector, release.c.version, finding.c.name, finding.c.threshold)
+    )
+    return [Threshold(*r) for r in rows.tuples()]
+
+
+def feedback_between(tx: Connection, start: datetime, end: datetime) -> list[FeedbackFacts]:
+    """What readers said about the studies of the period, whenever they said it; oldest first."""
+    f = feedback.c
+    rows = tx.execute(
+        select(f.study_id, f.verdict, f.finding, f.chip)
+        .join(study, study.c.id == f.study_id)
+        .where(_cohort(start, end), f.withdrawn_at.is_(None))
+        .order_by(f.id)
+    )
+    return [FeedbackFacts(*r) for r in rows.tuples()]
+
+
+def alerts_between(tx: Connection, start: datetime, end: datetime) -> list[AlertFacts]:
+    a = alert.c
+    rows = tx.execute(
+        select(a.study_id, a.finding_name, a.state, a.step, a.raised_at, a.acknowledged_at, a.ended_at)
+        .join(study, study.c.id == a.study_id)
+        .where(_cohort(start, end))
+        .order_by(a.id)
+    )
+    return [AlertFacts(*r) for r in rows.tuples()]
+
+
+def deliveries_between(tx: Connection, start: datetime, end: datetime) -> list[tuple[str, str, int]]:
+    """(route, state, count) of the deliveries of those alerts."""
+    rows = tx.execute(
+        select(delivery.c.route, delivery.c.state, func.count())
+        .join(alert, alert.c.id == delivery.c.alert_id)
+        .join(study, study.c.id == alert.c.study_id)
+        .where(_cohort(start, end))
+        .group_by(delivery.c.route, delivery.c.state)
+        .order_by(delivery.c.route, delivery.c.state)
+    )
+    return [(r, s, n) for r, s, n in rows.tuples()]
+
+
+def policies_between(tx: Connection, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Policies in force at some moment of the period: the last one made before it, and those made in it."""
+    before = select(func.max(policy.c.version)).where(policy.c.made_at < start).scalar_subquery()
+    rows = tx.execute(
+        select(policy.c.version, policy.c.made_at, policy.c.content)
+        .where(policy.c.made_at < end, policy.c.version >= func.coalesce(before, 0))
+        .order_by(policy.c.version)
+    )
+    return [dict(r) for r in rows.mappings()]
+
+
+def changes_between(
+    tx: Connection, start: datetime, end: datetime, acts: Iterable[str]
+) -> list[tuple[str, str, str, str]]:
+    """(at, act, object kind, object id) of these acts in the audit; its times are ISO text in UTC, which sorts."""
+    e = audit_event.c
+    rows = tx.execute(
+        select(e.at, e.act, e.object_kind, e.object_id)
+        .where(e.at >= _iso(start), e.at < _iso(end), e.act.in_(list(acts)))
+        .order_by(e.number)
+    )
+    return [(at, act, kind, key) for at, act, kind, key in rows.tuples()]
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _cohort(start: datetime, end: datetime) -> ColumnElement[bool]:
+    return and_(
+        study.c.constancy.is_(False), study.c.first_received_at >= start, study.c.first_received_at < end
+    )
+
+
+def _counting(query: Select[Any], start: datetime, end: datetime) -> Select[Any]:
+    """Narrow a query over runs to those that count, of the cohort."""
+    return (
+        query.select_from(run)
+        .join(study, study.c.id == run.c.study_id)
+        .join(release, release.c.id == run.c.release_id)
+        .where(_cohort(start, end), run.c.state != "superseded", release.c.state != "shadow")
+    )
