@@ -80,8 +80,12 @@ def padding_codes(v: Values, coding: Coding) -> NDArray[np.bool_]:
 
 
 def hounsfield_table(v: Values, coding: Coding, slope: float, intercept: float) -> NDArray[np.int16]:
-    """HU of every code; padding is -1024 (PS3.3 C.11.1, standards 5.1)."""
-    hu = np.clip(np.rint(coding.stored * slope + intercept), -32768, 32767)
+    """HU of every code; padding is -1024 (PS3.3 C.11.1, standards 5.1).
+
+    Scanners also pad without saying so, with -2000, -2048 or -3024 outside the reconstruction circle: nothing is
+    thinner than air, so what is below -1024 is padding too.
+    """
+    hu = np.clip(np.rint(coding.stored * slope + intercept), PADDING_HU, 32767)
     hu[padding_codes(v, coding)] = PADDING_HU
     return np.asarray(hu, np.int16)
 

@@ -5,12 +5,16 @@ Workers keep one `Decoder`; everything that touches foreign pixel bytes happens 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triage.dicom.child import OBJECT_SECONDS, DecodingChild, SharedArray, Task
-from triage.domain.image import Radiograph
+from triage.dicom.geometry import StackPlan, check_step, ladder, open_slices, plan_stack
+from triage.domain.eligibility import view_of
+from triage.domain.image import Radiograph, Volume
 from triage.domain.study import InstanceHeader
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
@@ -53,7 +57,7 @@ class Decoder:
         return Radiograph(
             pixels=shared.array,
             spacing_mm=header.pixel_spacing_mm,
-            view=header.view_position,
+            view=view if (view := view_of(header)) in ("PA", "AP", "LATERAL") else "",
             sex=header.patient_sex,
             age_years=header.patient_age_years,
             sop_instance_uid=header.sop_instance_uid,
@@ -61,6 +65,59 @@ class Decoder:
             patient_orientation=header.patient_orientation,
             notes=report.notes,
         )
+
+    def volume(self, paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> Volume:
+        """One CT series as a stack from feet to head, in HU by each slice's own rescale; padding -1024.
+
+        paths, headers  every instance of the series, in any order; multi-frame instances are opened
+        raises          NotSuitableError (the codes of `domain.stack.plan_stack`, THICK_SLICES, NO_RESCALE, TOO_LARGE
+                        and those of `radiograph`), Refused, Unavailable
+        source          PS3.3 C.7.6.2, standards 5.2
+        """
+        slices = open_slices(paths, headers)
+        plan = plan_stack([s.header for s in slices])
+        check_step(ladder([s.header for s in slices]))
+        first = slices[plan.order[0]].header
+        _check_size(first, SLICE_PIXELS)
+        chosen = [*plan.order, *(other for _, other in plan.duplicates)]
+        if 2 * first.rows * first.columns * len(chosen) > VOLUME_BYTES:
+            raise NotSuitableError(
+                ReasonCode.TOO_LARGE, f"{len(chosen)} slices of {first.rows} x {first.columns}"
+            )
+        # Frames of one file stand together, so that the child opens each file once.
+        numbered = sorted(enumerate(chosen), key=lambda n: (slices[n[1]].path, slices[n[1]].frame))
+        tasks = [
+            Task(s.path, s.frame, s.frames, place, s.slope, s.intercept)
+            for place, s in ((place, slices[i]) for place, i in numbered)
+        ]
+        shared = SharedArray((len(chosen), first.rows, first.columns), np.int16)
+        try:
+            report = self._child.decode("slices", tasks, first.rows, first.columns, shared)
+        finally:
+            shared.close()
+        _compare_duplicates(shared.array, plan)
+        notes = list(plan.notes)
+        if plan.duplicates:
+            notes.append(f"{len(plan.duplicates)} duplicate slices dropped")
+        return Volume(
+            hu=shared.array[: len(plan.order)],
+            affine=plan.affine,
+            kernel=first.convolution_kernel,
+            thickness_mm=first.slice_thickness_mm,
+            sex=first.patient_sex,
+            age_years=first.patient_age_years,
+            sop_instance_uids=tuple(slices[i].header.sop_instance_uid for i in plan.order),
+            decoder=report.decoder,
+            notes=tuple(notes),
+        )
+
+
+def _compare_duplicates(hu: NDArray[np.int16], plan: StackPlan) -> None:
+    """Two images at one place must be the same image; else nobody knows which one is right (standards 5.2, step 4)."""
+    places = {index: place for place, index in enumerate(plan.order)}
+    for extra, (kept, _) in enumerate(plan.duplicates):
+        if not np.array_equal(hu[places[kept]], hu[len(plan.order) + extra]):
+            raise NotSuitableError(ReasonCode.MIXED_SERIES, "different images at one place")
 
 
 def _check_size(header: InstanceHeader, most: int) -> None:

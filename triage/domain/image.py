@@ -18,6 +18,8 @@ class Radiograph:
     sex         "M", "F", "O" or ""; age_years None when unknown
     sop_instance_uid  of the object the pixels came from, "" for a plain picture file
     decoder     plug-in and version that made the pixels (two decoders may differ by a grey level)
+    patient_orientation  (0020,0020): where a row and a column point, ("L", "F") as displayed; () unknown
+    notes       what the pixels needed: "no window, percentiles used", ...
     """
 
     pixels: NDArray[np.float32]

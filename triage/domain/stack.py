@@ -1,0 +1,262 @@
+"""Order in space: which headers make one stack of slices, and what keeps them from it (standards 5.2).
+
+Positions decide, never Instance Number or Slice Location, which both lie. Pure functions over header values; the
+same ladder judges whether a series is whole and how a volume is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import acos, cos, degrees, radians
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triage.domain.study import InstanceHeader
+from triage.domain.suitability import NotSuitableError, ReasonCode
+
+SAME_PLACE_MM = 0.01
+COSINE_TOLERANCE = 1e-3
+SPACING_TOLERANCE = 1e-3
+EVEN_SHARE, EVEN_MM = 0.01, 0.01  # steps this near to the median are even
+JITTER_SHARE = 0.05  # and so far from it still the same grid, said in a note
+MISSING_AT_MOST = 200  # steps of one gap that count as whole multiples
+AXIAL_DEGREES = 15.0
+TILT_DEGREES = 0.5
+LEAST_SLICES = 8
+LOCALIZER = "LOCALIZER"
+
+
+@dataclass(frozen=True)
+class SliceLadder:
+    """Positions of one series along its normal.
+
+    places      distinct positions; step_mm: median distance, None below two places
+    missing     slices that are missing between the first and the last
+    duplicates  images at a place that another one holds
+    uneven      largest departure of a step from its multiple of the median, as a share of the median
+    """
+
+    places: int
+    step_mm: float | None
+    missing: int
+    duplicates: int
+    uneven: float
+
+    @property
+    def has_gap(self) -> bool:
+        return self.missing > 0
+
+
+@dataclass(frozen=True, eq=False)
+class StackPlan:
+    """How to build a volume from the given headers.
+
+    order       indices into the headers, feet to head
+    duplicates  (kept, other): two images at one place; the pixels must be compared, equal ones count once
+    affine      (column, row, slice, 1) to LPS millimetres
+    notes       what was left out
+    """
+
+    order: tuple[int, ...]
+    duplicates: tuple[tuple[int, int], ...]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def ladder(headers: Sequence[InstanceHeader]) -> SliceLadder:
+    """The ladder of the largest group of slices that belong together; localizers do not count."""
+    slices = [i for i, h in enumerate(headers) if LOCALIZER not in h.image_type and _is_placed(h)]
+    if not slices:
+        return SliceLadder(0, None, 0, 0, 0.0)
+    group = max(_groups(headers, slices), key=len)
+    return _ladder(_along(headers, group))
+
+
+def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
+    """Order, geometry and leftovers of one series of single frames.
+
+    raises  NotSuitableError: LOCALIZER, GEOMETRY, MIXED_SERIES, FEW_SLICES, GANTRY_TILT, GAP_IN_SERIES
+    source  PS3.3 C.7.6.2, standards 5.2
+    """
+    slices = [i for i, h in enumerate(headers) if LOCALIZER not in h.image_type]
+    notes = []
+    if not slices:
+        raise NotSuitableError(ReasonCode.LOCALIZER)
+    if len(slices) < len(headers):
+        notes.append(f"{len(headers) - len(slices)} localizers left out")
+    unplaced = sum(not _is_placed(headers[i]) for i in slices)
+    if unplaced:
+        raise NotSuitableError(
+            ReasonCode.GEOMETRY, f"{unplaced} slices without position, orientation or spacing"
+        )
+    group = _choose(_groups(headers, slices), notes)
+    group, duplicates = _settle_repeats(headers, group, notes)
+    _check_orientation(headers[group[0]])
+    if len(group) < LEAST_SLICES:
+        raise NotSuitableError(ReasonCode.FEW_SLICES, f"{len(group)} slices, at least {LEAST_SLICES}")
+    order = sorted(group, key=lambda i: _distance(headers[i]))
+    _check_tilt(headers, order)
+    _check_steps(_ladder(_along(headers, order)), notes)
+    return StackPlan(tuple(order), tuple(duplicates), _affine(headers, order), tuple(notes))
+
+
+def normal(header: InstanceHeader) -> NDArray[np.float64]:
+    """Unit normal of a slice: row direction x column direction; towards the head for an axial slice."""
+    assert header.image_orientation_patient is not None
+    row, column = np.array(header.image_orientation_patient).reshape(2, 3)
+    cross = np.cross(row, column)
+    length = float(np.linalg.norm(cross))
+    return np.asarray(cross / length if length else cross, np.float64)
+
+
+def _is_placed(header: InstanceHeader) -> bool:
+    return (
+        header.image_position_patient is not None
+        and header.image_orientation_patient is not None
+        and header.pixel_spacing_mm is not None
+    )
+
+
+def _distance(header: InstanceHeader) -> float:
+    return float(normal(header) @ np.array(header.image_position_patient))
+
+
+def _along(headers: Sequence[InstanceHeader], group: Sequence[int]) -> NDArray[np.float64]:
+    return np.sort(np.array([_distance(headers[i]) for i in group]))
+
+
+def _groups(headers: Sequence[InstanceHeader], indices: Sequence[int]) -> list[list[int]]:
+    """Slices of equal matrix, orientation, spacing, kernel and frame of reference (standards 5.2, step 3)."""
+    groups: list[list[int]] = []
+    for i in indices:
+        for group in groups:
+            if _belong_together(headers[group[0]], headers[i]):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
+
+
+def _belong_together(a: InstanceHeader, b: InstanceHeader) -> bool:
+    return (
+        (a.rows, a.columns, a.convolution_kernel, a.frame_of_reference_uid)
+        == (b.rows, b.columns, b.convolution_kernel, b.frame_of_reference_uid)
+        and np.allclose(
+            _numbers(a.image_orientation_patient), _numbers(b.image_orientation_patient), 0, COSINE_TOLERANCE
+        )
+        and np.allclose(_numbers(a.pixel_spacing_mm), _numbers(b.pixel_spacing_mm), 0, SPACING_TOLERANCE)
+    )
+
+
+def _numbers(values: tuple[float, ...] | None) -> NDArray[np.float64]:
+    return np.array(values or (), np.float64)
+
+
+def _choose(groups: list[list[int]], notes: list[str]) -> list[int]:
+    groups = sorted(groups, key=len, reverse=True)
+    if len(groups) > 1:
+        if len(groups[0]) < 2 * len(groups[1]):
+            sizes = " and ".join(str(len(g)) for g in groups[:4])
+            raise NotSuitableError(ReasonCode.MIXED_SERIES, f"{sizes} slices of different geometry or kernel")
+        notes.append(f"{sum(len(g) for g in groups[1:])} slices of another geometry or kernel left out")
+    return groups[0]
+
+
+def _settle_repeats(
+    headers: Sequence[InstanceHeader], group: list[int], notes: list[str]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """One image for each place. A second whole set is another acquisition, and the later one counts (step 4)."""
+    by_place = sorted(group, key=lambda i: (_distance(headers[i]), _age_key(headers[i])))
+    kept: list[int] = []
+    repeats: list[tuple[int, int]] = []
+    for i in by_place:
+        if kept and _distance(headers[i]) - _distance(headers[kept[-1]]) <= SAME_PLACE_MM:
+            repeats.append((kept[-1], i))
+        else:
+            kept.append(i)
+    if not repeats:
+        return kept, []
+    sets: dict[object, list[int]] = {}
+    for i in group:
+        sets.setdefault(headers[i].acquisition_number, []).append(i)
+    whole = [s for s in sets.values() if len(s) == len(kept) and not _ladder(_along(headers, s)).duplicates]
+    if len(whole) > 1 and sum(map(len, whole)) == len(group):
+        notes.append(f"{len(whole)} acquisitions of the same places, the latest taken")
+        return max(whole, key=lambda s: _age_key(headers[s[0]])), []
+    if 2 * len(repeats) >= len(kept):
+        raise NotSuitableError(ReasonCode.MIXED_SERIES, f"{len(group)} images at {len(kept)} places")
+    return kept, repeats
+
+
+def _age_key(header: InstanceHeader) -> tuple[int, str, int]:
+    return header.acquisition_number or 0, header.acquisition_datetime, header.instance_number or 0
+
+
+def _ladder(along: NDArray[np.float64]) -> SliceLadder:
+    steps = np.diff(along)
+    duplicates = int(np.sum(steps <= SAME_PLACE_MM))
+    steps = steps[steps > SAME_PLACE_MM]
+    if not steps.size:
+        return SliceLadder(len(along) - duplicates, None, 0, duplicates, 0.0)
+    median = float(np.median(steps))
+    multiples = np.clip(np.rint(steps / median), 1, MISSING_AT_MOST)
+    return SliceLadder(
+        places=len(along) - duplicates,
+        step_mm=median,
+        missing=int(np.sum(multiples - 1)),
+        duplicates=duplicates,
+        uneven=float(np.max(np.abs(steps - multiples * median)) / median),
+    )
+
+
+def _check_orientation(header: InstanceHeader) -> None:
+    row, column = np.array(header.image_orientation_patient).reshape(2, 3)
+    lengths = np.abs(np.linalg.norm([row, column], axis=1) - 1)
+    if lengths.max() > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
+        raise NotSuitableError(ReasonCode.GEOMETRY, "orientation is no pair of unit vectors")
+    across = abs(float(normal(header)[2]))
+    if across < cos(radians(AXIAL_DEGREES)):
+        raise NotSuitableError(
+            ReasonCode.GEOMETRY, f"slices stand {degrees(acos(across)):.0f} degrees off axial"
+        )
+
+
+def _check_tilt(headers: Sequence[InstanceHeader], order: Sequence[int]) -> None:
+    """Shear of the stack: the line through the origins against the normal (step 7)."""
+    first, last = (np.array(headers[i].image_position_patient) for i in (order[0], order[-1]))
+    line = (last - first) / np.linalg.norm(last - first)
+    tilt = degrees(acos(min(1.0, abs(float(normal(headers[order[0]]) @ line)))))
+    if tilt > TILT_DEGREES:
+        raise NotSuitableError(ReasonCode.GANTRY_TILT, f"{tilt:.1f} degrees, limit {TILT_DEGREES}")
+
+
+def _check_steps(found: SliceLadder, notes: list[str]) -> None:
+    assert found.step_mm is not None
+    if found.uneven > JITTER_SHARE:
+        raise NotSuitableError(
+            ReasonCode.GEOMETRY,
+            f"uneven steps: {found.uneven * found.step_mm:.2f} mm off, step {found.step_mm:.2f} mm",
+        )
+    if found.missing:
+        raise NotSuitableError(
+            ReasonCode.GAP_IN_SERIES, f"{found.missing} of {found.places + found.missing} slices missing"
+        )
+    if found.uneven > max(EVEN_SHARE, EVEN_MM / found.step_mm):
+        notes.append(f"steps uneven by up to {found.uneven * found.step_mm:.2f} mm")
+
+
+def _affine(headers: Sequence[InstanceHeader], order: Sequence[int]) -> NDArray[np.float64]:
+    first, last = headers[order[0]], headers[order[-1]]
+    assert first.pixel_spacing_mm is not None
+    row, column = np.array(first.image_orientation_patient).reshape(2, 3)
+    between_rows, between_columns = first.pixel_spacing_mm
+    origin = np.array(first.image_position_patient)
+    affine = np.eye(4)
+    affine[:3, 0] = row * between_columns
+    affine[:3, 1] = column * between_rows
+    affine[:3, 2] = (np.array(last.image_position_patient) - origin) / (len(order) - 1)
+    affine[:3, 3] = origin
+    return affine
