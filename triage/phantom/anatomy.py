@@ -162,7 +162,8 @@ def anatomy_of(body: Body) -> Anatomy:
         spine=_loft(scale, spine, 2.4),
         domes=domes,
         trachea=_loft(
-            scale, np.array([[42, 0, 11, 16, 7], [60, 0, 9, 14, 9], [120, -1, 9, 8, 9], [260, 0, 9, -6, 9]])
+            scale,
+            np.array([[42, 0, 12, 16, 7], [60, 0, 10, 14, 10], [120, -1, 10, 8, 10], [260, 0, 10, -6, 10]]),
         ),
         stomach_air=ball((64 * sx, -12 * sy, (-124 + body.domes_mm[1]) * sz), (24 * sx, 26 * sy, 11 * sz)),
     )

@@ -128,7 +128,7 @@ def _vertebra(anatomy: Anatomy, number: int) -> list[Bar]:
     half, back = pitch * 0.39 * anatomy.scale[2], y + depth
     bars = [_bar(((0, y, z - half), (0, y, z), (0, y, z + half)), [depth], [w, w * 0.9, w], 1.1)]
     for plate in (z - half, z + half):
-        bars.append(_bar(((0, y, plate - 0.5), (0, y, plate + 0.5)), [depth], [w], depth))
+        bars.append(_bar(((0, y, plate - 0.3), (0, y, plate + 0.3)), [depth], [w], depth))
     spinous = ((0, back + 14, z - 2), (0, back + 24, z - 12), (0, back + 34, z - 22))
     bars.append(_bar(spinous, [2.2], [6.0], 1.0, (1, 0, 0)))
     for s in (LEFT, RIGHT):

@@ -32,6 +32,7 @@ Array = NDArray[Any]
 
 HU_OF_TEXTURE = {"solid": (40.0, 40.0), "part_solid": (-600.0, 30.0), "ground_glass": (-620.0, -620.0)}
 NODULE_MM = (4.0, 30.0)
+HILA_END_MM = 58.0  # nearer to the midline a nodule on a film looks like one more vessel
 
 
 def make_thorax(
@@ -122,7 +123,7 @@ def _consolidation(anatomy: Anatomy, side: int, rng: np.random.Generator) -> Con
 
 
 def _usual_nodules(rng: np.random.Generator) -> list[NoduleSpec]:
-    return [NoduleSpec(float(rng.uniform(12, 28)), "solid") for _ in range(int(rng.integers(1, 3)))]
+    return [NoduleSpec(float(rng.uniform(17, 30)), "solid") for _ in range(int(rng.integers(1, 3)))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,8 @@ class _Places:
     def is_clear(self, point: Array, side: int) -> bool:
         if not self.film_shows:
             return True
+        if abs(point[0]) < HILA_END_MM * self.anatomy.scale[0]:
+            return False
         x, z = point[:1], point[2:]
         return not any(length(organ.interval(x, z)).any() for organ in self.anatomy.organs(side))
 

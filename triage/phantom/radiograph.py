@@ -143,7 +143,7 @@ def lung_lengths(thorax: Thorax, anatomy: Anatomy, side: int, x: Array, z: Array
     room = length(cavity) - covered(cavity, organs)
     if thorax.pneumothorax is not None and thorax.pneumothorax.side == side:
         lungs = []
-        for more in (0.0, 0.014):  # the second is the outside of the visceral pleura
+        for more in (0.0, 0.009):  # the second is the outside of the visceral pleura
             keeps = thorax.pneumothorax.keeps
             lung = lung_of(anatomy, side, x, z, (keeps[0] + more, keeps[1] + more, keeps[2] + more))
             lungs.append(length(lung) - covered(lung, organs))
@@ -197,7 +197,7 @@ def _thin_things(thorax: Thorax, grid: Grid) -> Array:
         grid.add_points(total, points, weights * np.where(cortex, CORTEX, CORE))
     points, weights = tube_points(all_vessels(thorax), step)
     grid.add_points(total, points, weights * (SOFT - LUNG))
-    points, weights = tube_points(bronchi_of(thorax.body), step)
+    points, weights = tube_points(bronchi_of(thorax), step)
     grid.add_points(total, points, weights * (-0.7 * SOFT))
     return np.asarray(ndimage.gaussian_filter(total, 0.7))
 
@@ -233,7 +233,7 @@ def _mottle(lung_mm: Array, px: float, rng: np.random.Generator) -> Array:
     """Interstitium and vessels too small for the tree."""
     depth = np.sqrt(np.clip(lung_mm, 0, 200))
     fine = _cloud(lung_mm.shape, max(0.7 / px, 0.6), rng) + 1.2 * _cloud(lung_mm.shape, 1.8 / px, rng)
-    return np.asarray(depth * fine * np.float32(0.0011))
+    return np.asarray(depth * fine * np.float32(0.0016))
 
 
 def _exposed(attenuation: Array, px: float, rng: np.random.Generator) -> Array:
@@ -242,7 +242,7 @@ def _exposed(attenuation: Array, px: float, rng: np.random.Generator) -> Array:
     scatter = _wide_blur(primary, 28.0 / px)
     caught = primary + np.float32(0.16) * scatter + np.float32(0.002)
     noise = rng.standard_normal(caught.shape, dtype=np.float32)
-    noise *= np.float32(0.00042 / px) / np.sqrt(caught)
+    noise *= np.float32(0.0007 / px) / np.sqrt(caught)
     return np.asarray(noise - np.log(caught))
 
 

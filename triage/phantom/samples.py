@@ -114,10 +114,11 @@ def bar_points(bar: Bar, step_mm: float) -> tuple[Array, Array, Array]:
     shell_size = sum(w.size for w in weights)
     a, b = np.maximum(half_out - bar.shell_mm, 0.1), np.maximum(half_wide - bar.shell_mm, 0.1)
     every = slice(None, None, 2)
-    disc = _disc(max(int(np.pi * a.mean() * b.mean() / (2 * step_mm) ** 2), 6))
-    turn = 2.4 * np.arange(a[every].size)[:, None]  # each section turned on, or the discs would make a moire
-    core_u = a[every, None] * (disc[:, 0] * np.cos(turn) - disc[:, 1] * np.sin(turn))
-    core_v = b[every, None] * (disc[:, 0] * np.sin(turn) + disc[:, 1] * np.cos(turn))
+    count = max(int(np.pi * a.mean() * b.mean() / (2 * step_mm) ** 2), 6)
+    # At random, because any lattice makes a moire on the film; the seed is the bone's own.
+    radius, angle = np.random.default_rng(count).random((2, a[every].size, count))
+    core_u = a[every, None] * np.sqrt(radius) * np.cos(2 * np.pi * angle)
+    core_v = b[every, None] * np.sqrt(radius) * np.sin(2 * np.pi * angle)
     parts.append(_placed(path[every], normal[every], across[every], core_u, core_v))
     volume = (
         np.pi * (a * b).sum() * ds / core_u.size * a[every, None] * b[every, None] / (a * b)[every].mean()

@@ -106,17 +106,21 @@ def _healthy_tree(body: Body, seed: int, side: int) -> Segments:
 def vessels_of(thorax: Thorax, side: int) -> Segments:
     """Vessels of one lung; where the lung has collapsed they went with it."""
     tree = _healthy_tree(thorax.body, thorax.seed, side)
+    return Segments(_with_lung(tree.start, thorax, side), _with_lung(tree.end, thorax, side), tree.radius)
+
+
+def _with_lung(points: Array, thorax: Thorax, side: int) -> Array:
+    """Where points (n, 3) of this lung are after a collapse."""
     air = thorax.pneumothorax
     if air is None or air.side != side:
-        return tree
+        return points
     root = collapse_root(anatomy_of(thorax.body), side)
-    keeps = np.array(air.keeps)
-    return Segments(root + (tree.start - root) * keeps, root + (tree.end - root) * keeps, tree.radius)
+    return np.asarray(root + (points - root) * air.keeps)
 
 
-def bronchi_of(body: Body) -> Segments:
+def bronchi_of(thorax: Thorax) -> Segments:
     """Main and lobar bronchi, as air."""
-    scale = anatomy_of(body).scale
+    scale = anatomy_of(thorax.body).scale
     lines = np.array(
         [
             [[0, 16, 46], [-18, 18, 34], 7.0], [[-18, 18, 34], [-36, 20, 20], 6.0], [[-36, 20, 20], [-58, 24, 6], 3.2],
@@ -127,6 +131,10 @@ def bronchi_of(body: Body) -> Segments:
     )  # fmt: skip
     start = np.array([line[0] for line in lines], float) * scale
     end = np.array([line[1] for line in lines], float) * scale
+    for points in (start, end):
+        for side in (RIGHT, LEFT):
+            inside = side * points[:, 0] > 30 * scale[0]
+            points[inside] = _with_lung(points[inside], thorax, side)
     return Segments(start, end, np.array([line[2] for line in lines], float))
 
 

@@ -75,7 +75,7 @@ def render_volume(thorax: Thorax, *, slices: int = 150, size_px: int = 512) -> V
     """
     frame = _frame(thorax, slices, size_px)
     bones, soft = _bone_points(thorax, frame), _vessel_points(thorax, frame)
-    tubes = bronchi_of(thorax.body)
+    tubes = bronchi_of(thorax)
     walls = _sorted(*_tube(Segments(tubes.start, tubes.end, tubes.radius + 1.3), frame, 30.0), frame)
     lumen = _sorted(*_tube(tubes, frame, float(AIR)), frame)
     rng = np.random.default_rng([thorax.seed, 21])
