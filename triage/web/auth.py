@@ -1,0 +1,187 @@
+"""At the door of every request: who is it, may they, and did our own page send it? Deny by default (T10 to T16)."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+
+from triage.domain.errors import Refused
+from triage.store import audit, users
+from triage.web.context import NOBODY, PUBLIC, SIGNED_IN, Call, Principal, Route, Web
+from triage.web.problems import Denied
+from triage.web.rates import API, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS
+from triage.workflow import accounts
+
+_TOUCH_EVERY = timedelta(seconds=30)
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def admit(web: Web, route: Route, now: datetime) -> Principal:
+    """The principal of this request; raises Denied."""
+    if route.scopes == PUBLIC:
+        return NOBODY
+    who = _bearer(web) if "Authorization" in request.headers else _session(web, now)
+    wait = web.rates.wait_seconds(API, who.session_digest or who.name)
+    if wait:
+        raise Denied(429, "more than 20 requests a second", wait)
+    if not who.may(*route.scopes):
+        raise Denied(403, f"this needs the scope {' or '.join(route.scopes)}")
+    if who.is_person and request.method not in SAFE:
+        check_csrf(who.csrf_token)
+    return who
+
+
+def _bearer(web: Web) -> Principal:
+    kind, _, secret = request.headers["Authorization"].partition(" ")
+    if kind.lower() != "bearer" or not secret:
+        raise Denied(401, "Authorization must be: Bearer <token>")
+    with web.database.read() as tx:
+        token = users.find_token(tx, secret.strip())
+    if token is None:
+        raise Denied(401, "this token is unknown or revoked")
+    return Principal(f"token:{token['name']}", "", frozenset(token["scopes"]))
+
+
+def _session(web: Web, now: datetime) -> Principal:
+    secret = request.cookies.get(cookie_name(web), "")
+    if not secret:
+        raise Denied(401, "sign in first")
+    with web.database.read() as tx:
+        found = users.find_session(tx, secret, now - timedelta(minutes=web.settings.web.session_minutes))
+    if found is None:
+        raise Denied(401, "the session has ended; sign in again")
+    # What a page fetches by itself does not keep a session alive: an empty chair is signed out (T12).
+    by_itself = request.headers.get("X-Triage-Background") == "1"
+    if not by_itself and now - found["seen_at"] > _TOUCH_EVERY:
+        with web.database.write() as tx:
+            users.touch_session(tx, found["token_digest"], now)
+    return Principal(
+        name=found["name"],
+        role=found["role"],
+        scopes=accounts.ROLE_SCOPES[found["role"]],
+        display_name=found["display_name"] or found["name"],
+        csrf_token=found["csrf_token"],
+        session_digest=found["token_digest"],
+    )
+
+
+def session_lives(web: Web, who: Principal, secret: str, now: datetime) -> bool:
+    """Asked by a long stream at each beat: an ended session or a revoked token ends its stream."""
+    with web.database.read() as tx:
+        if who.is_person:
+            since = now - timedelta(minutes=web.settings.web.session_minutes)
+            return users.find_session(tx, secret, since) is not None
+        return users.find_token(tx, secret) is not None
+
+
+def check_csrf(expected: str) -> None:
+    """The page's own token in a header or form field, and no foreign Origin."""
+    sent = request.headers.get("X-CSRF-Token", "") or request.form.get("csrf_token", "")
+    if not expected or not hmac.compare_digest(sent, expected):
+        raise Denied(403, "the CSRF token is missing or wrong; load the page again")
+    _check_origin()
+
+
+def _check_origin() -> None:
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise Denied(403, "this request came from another site")
+
+
+def cookie_name(web: Web) -> str:
+    return "__Host-triage" if web.settings.web.secure_cookies else "triage_session"
+
+
+# --- pages ---------------------------------------------------------------------------------------------------
+
+
+def sign_in_page(call: Call) -> str:
+    return render_template("sign_in.html", error="", next=_own_path(request.args.get("next", "")))
+
+
+def sign_in(call: Call) -> Response:
+    """Check the password, open a fresh session, go where the person wanted to go."""
+    _check_origin()
+    web, now = call.web, call.now
+    name, password = request.form.get("name", "")[:80], request.form.get("password", "")[:1000]
+    target = _own_path(request.form.get("next", ""))
+    wait = max(
+        web.rates.wait_seconds(SIGN_IN_ADDRESS, request.remote_addr or ""),
+        web.rates.wait_seconds(SIGN_IN_ACCOUNT, name),
+    )
+    try:
+        if wait:
+            raise accounts.TooSoon(wait)
+        with web.database.read() as tx:
+            fits = accounts.password_fits(tx, name, password, now)
+    except accounts.TooSoon as error:
+        response = _try_again(str(error), target, 429)
+        response.headers["Retry-After"] = str(max(1, round(error.seconds)))
+        return response
+    if not fits:
+        with web.database.write() as tx:
+            accounts.note_failure(tx, name, now)
+        return _try_again("Name or password is wrong.", target, 401)
+    with web.database.write() as tx:
+        _end_old_session(web, tx)
+        signed = accounts.sign_in(tx, name, now)
+    response = make_response(redirect(target or url_for("GET /")))
+    set_cookie(web, response, signed.secret)
+    return response
+
+
+def sign_out(call: Call) -> Response:
+    users.close_session(call.tx, call.who.session_digest)
+    audit.append(call.tx, call.now, call.who.name, "session.closed", "user", call.who.name)
+    response = make_response(redirect(url_for("GET /sign-in")))
+    response.delete_cookie(cookie_name(call.web), path="/", secure=call.web.settings.web.secure_cookies)
+    return response
+
+
+def set_cookie(web: Web, response: Response, secret: str) -> None:
+    response.set_cookie(
+        cookie_name(web),
+        secret,
+        path="/",
+        httponly=True,
+        samesite="Lax",
+        secure=web.settings.web.secure_cookies,
+    )
+
+
+def _try_again(error: str, target: str, status: int) -> Response:
+    return make_response(render_template("sign_in.html", error=error, next=target), status)
+
+
+def _end_old_session(web: Web, tx: Any) -> None:
+    old = request.cookies.get(cookie_name(web), "")
+    if old:
+        users.close_session(tx, users.digest(old))
+
+
+def _own_path(target: str) -> str:
+    """A path of ours, or "": never a way out to another host."""
+    fine = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
+    return target if fine and len(target) < 500 and "\\" not in target else ""
+
+
+def sign_in_redirect() -> Response:
+    here = request.full_path.rstrip("?") if request.method == "GET" else ""
+    return make_response(redirect(url_for("GET /sign-in", next=_own_path(here) or None)))
+
+
+def need_person(call: Call) -> None:
+    """For what is kept per user; tokens have no such thing."""
+    if not call.who.is_person:
+        raise Refused("a signed-in person is needed here")
+
+
+ROUTES = (
+    Route(path="/sign-in", view=sign_in_page, scopes=PUBLIC, html=True, needs_tx=False),
+    Route(path="/sign-in", view=sign_in, method="POST", scopes=PUBLIC, html=True, needs_tx=False),
+    Route(path="/sign-out", view=sign_out, method="POST", scopes=SIGNED_IN, html=True),
+)

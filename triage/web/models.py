@@ -1,0 +1,303 @@
+"""The shapes of requests and answers: what OpenAPI is made of (architecture 8). Requests are also checked by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+ClassWord = Literal["critical", "high", "elevated", "routine"]
+ItemState = Literal["arriving", "to_read", "claimed", "read", "withdrawn"]
+RunStateWord = Literal["requested", "running", "completed", "not_analysed", "failed", "superseded"]
+AlertStateWord = Literal["open", "acknowledged", "closed", "withdrawn", "exhausted"]
+Time = Annotated[str, Field(description="RFC 3339, UTC")]
+Words = Annotated[str, Field(max_length=400)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ReasonTerm(BaseModel):
+    code: str
+    text: str
+    points: int
+
+
+class PatientBrief(BaseModel):
+    id: str
+    issuer: str
+    name: str
+    sex: str
+    birth_date: str
+    age_years: float | None
+
+
+class Images(BaseModel):
+    received: int
+    expected: int | None
+    complete_because: str
+
+
+class AlertBrief(BaseModel):
+    id: int
+    state: AlertStateWord
+    step: int
+    at: Time
+    by: str
+
+
+class WorklistItem(BaseModel):
+    study_uid: str
+    rank: int | None
+    priority_class: ClassWord
+    score: int
+    reasons: list[ReasonTerm]
+    state: ItemState
+    ai_status: RunStateWord | None
+    ai_reason: str
+    ai_detail: str
+    patient: PatientBrief
+    accession_number: str
+    modality: str
+    body_part: str
+    view: str
+    description: str
+    location: str
+    site: str
+    ordered_priority: Literal["STAT", "URGENT", "ROUTINE"]
+    arrived_at: Time
+    acquired_at: Time | None
+    due_at: Time
+    bound_at: Time
+    rank_without_ai: int | None
+    images: Images
+    claimed_by: str | None
+    claimed_until: Time | None
+    alert: AlertBrief | None
+    sender: str
+    report_state: str
+    clock_ok: bool
+    version: int
+
+
+class Degraded(BaseModel):
+    part: str
+    since: str | None
+    text: str
+
+
+class Worklist(BaseModel):
+    items: list[WorklistItem]
+    next: str | None
+    total: int
+    hidden_critical: int
+    degraded: list[Degraded]
+    ordered_by: Literal["priority"]
+    as_of: Time
+
+
+class WorklistQuery(Request):
+    """Filters; several values of one name are separated by commas."""
+
+    state: str = ""
+    modality: str = ""
+    priority_class: str = ""
+    ai_status: str = ""
+    location: str = ""
+    site: str = ""
+    reader: Annotated[str, Field(max_length=80, description="claimed by; `me` for oneself")] = ""
+    alerts_open: bool = False
+    search: Annotated[str, Field(max_length=64, description="key from POST /api/v1/worklist/searches")] = ""
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    cursor: Annotated[str, Field(max_length=200)] = ""
+
+    @field_validator("state", "modality", "priority_class", "ai_status", "location", "site")
+    @classmethod
+    def _short(cls, text: str) -> str:
+        if len(text) > 1000:
+            raise ValueError("too long")
+        return text
+
+
+class SearchBody(Request):
+    text: Annotated[str, Field(min_length=1, max_length=80, description="name, id, accession or description")]
+
+
+class SearchKey(BaseModel):
+    search: str
+
+
+class ClaimBody(Request):
+    take_over: Annotated[str, Field(max_length=200, description="reason; needed when another holds it")] = ""
+    open: bool = True
+    rank_shown: int | None = None
+
+
+class FeedbackBody(Request):
+    verdict: Literal["agree", "disagree", "missed"]
+    finding: Annotated[str, Field(max_length=40)] = ""
+    chip: Annotated[str, Field(max_length=40)] = ""
+    text: Words = ""
+
+
+class FeedbackAnswer(BaseModel):
+    id: int
+    undo_until: Time | None
+
+
+class OverrideBody(Request):
+    priority_class: ClassWord
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ReportBody(Request):
+    state: Literal["preliminary", "final", "addendum"] = "final"
+
+
+class HandoverBody(Request):
+    to: Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class Nothing(Request):
+    """An empty body."""
+
+
+class FindingAnswer(BaseModel):
+    code: str
+    scheme: str
+    name: str
+    display: str
+    probability_raw: float
+    probability: float
+    band: Literal["low", "moderate", "high"]
+    actionable: bool
+    threshold: float | None
+    location: dict[str, Any] | None
+    measurements: dict[str, Any] | None
+
+
+class RunAnswer(BaseModel):
+    id: int
+    detector: str
+    release: str
+    release_state: Literal["active", "shadow", "retired"]
+    status: RunStateWord
+    reason: str
+    reason_detail: str
+    reason_text: str
+    series_uid: str
+    sop_uids: list[str]
+    requested_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    seconds: float | None
+    attempts: int
+    policy_version: int | None
+    runtime: str
+    not_covered: list[str]
+    findings: list[FindingAnswer]
+
+
+class AlertAnswer(BaseModel):
+    id: int
+    study_uid: str
+    finding: str
+    display: str
+    band: str
+    state: AlertStateWord
+    step: int
+    raised_at: Time
+    stepped_at: Time
+    later_until: Time | None
+    assigned_to: str
+    acknowledged_at: Time | None
+    acknowledged_by: str
+    ended_at: Time | None
+    version: int
+    patient: dict[str, Any] | None = None
+    location: str | None = None
+    acquired_at: Time | None = None
+    arrived_at: Time | None = None
+    deliveries: list[dict[str, Any]] | None = None
+
+
+class Alerts(BaseModel):
+    alerts: list[AlertAnswer]
+    as_of: Time
+
+
+class AlertsQuery(Request):
+    state: Annotated[
+        str, Field(max_length=100, description="open, acknowledged, closed, withdrawn, exhausted, all")
+    ] = ""
+    limit: Annotated[int, Field(ge=1, le=500)] = 200
+
+
+class HistoryEvent(BaseModel):
+    number: int
+    at: Time
+    actor: str
+    act: str
+    detail: dict[str, Any]
+
+
+class StudyAnswer(BaseModel):
+    item: WorklistItem
+    runs: list[RunAnswer]
+    alerts: list[AlertAnswer]
+    outputs: list[dict[str, Any]]
+    feedback: list[dict[str, Any]]
+    series: list[dict[str, Any]]
+    time_line: list[dict[str, Any]]
+    history: list[HistoryEvent]
+    priors: list[dict[str, Any]]
+    preview: dict[str, Any] | None
+    as_of: Time
+
+
+class PreviewQuery(Request):
+    frame: Annotated[int, Field(ge=0, le=10_000)] = 0
+    center: Annotated[float, Field(ge=-100_000, le=100_000)] | None = None
+    width: Annotated[float, Field(gt=0, le=200_000)] | None = None
+    preset: Literal["", "stretched"] = ""
+    invert: bool = False
+
+
+class AuditQuery(Request):
+    after: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 500
+    object_kind: Annotated[str, Field(max_length=40)] = ""
+    object_id: Annotated[str, Field(max_length=80)] = ""
+
+
+class AuditRow(BaseModel):
+    number: int
+    at: str
+    actor: str
+    act: str
+    object_kind: str
+    object_id: str
+    detail: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+class AuditAnswer(BaseModel):
+    events: list[AuditRow]
+    next: int | None
+
+
+class Check(BaseModel):
+    name: str
+    ok: bool
+    detail: str
+
+
+class Health(BaseModel):
+    status: Literal["ok", "degraded"]
+    checks: list[Check]
+
+
+class Ready(BaseModel):
+    status: Literal["ready"]

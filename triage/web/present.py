@@ -1,0 +1,6 @@
+"""x"""
+
+from flask import Flask
+
+
+def install(app: Flask) -> None: ...

@@ -1,0 +1,212 @@
+"""Rows of the store to the JSON of the contract (architecture 8): the one place where `study_uid` is spelled short."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from triage.domain.errors import Refused
+from triage.domain.finding import FINDING_CODES, Finding, Mode, PriorityClass, as_json, shown
+from triage.domain.priority import overdue_reason
+from triage.domain.suitability import SENTENCES, ReasonCode
+from triage.store import reading, worklist
+from triage.web.context import Call, stamp
+
+_READ_BY_NOBODY = ReasonCode.WRONG_MODALITY
+_READ_MODALITIES = ("CR", "DX", "CT")
+_CLOCK_SLACK = timedelta(minutes=1)
+_CLOCK_OLDEST = timedelta(hours=24)
+
+
+def worklist_items(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Rows of `store.worklist.listing` as the API says them."""
+    study_ids = [r["study_id"] for r in rows]
+    images = worklist.image_counts(tx, study_ids)
+    alert_of = worklist.open_alert_of(tx, study_ids)
+    senders = reading.senders(tx, study_ids)
+    places = worklist.ranks(tx, now) if rows else {}
+    empty = {"received": 0, "expected": None, "complete_because": ""}
+    return [
+        _item(
+            row, places.get(row["id"], (None, None)), images.get(row["study_id"], empty),
+            alert_of.get(row["study_id"]), senders.get(row["study_id"], ""), now,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _item(
+    r: dict[str, Any], places: tuple[int | None, int | None], images: dict[str, Any], alert: dict[str, Any] | None,
+    sender: str, now: datetime,
+) -> dict[str, Any]:  # fmt: skip
+    status, reason, detail = _ai(r)
+    waits = r["state"] in worklist.OPEN_STATES
+    overdue = overdue_reason(r["bound_at"], now) if waits else None
+    reasons = list(r["reasons"])
+    if overdue is not None:
+        # Above class high an overdue item does not move, so what set the class is said first.
+        reasons.insert(len(reasons) if r["priority_class"] >= PriorityClass.HIGH else 0, overdue.as_json())
+    return {
+        "study_uid": r["study_instance_uid"],
+        "rank": places[0],
+        "priority_class": PriorityClass(r["priority_class"]).word,
+        "score": r["score"],
+        "reasons": reasons,
+        # A claim that has run out frees its row at once, whether or not the sweeper came by.
+        "state": "to_read" if r["state"] == "claimed" and r["claimed_by"] is None else r["state"],
+        "ai_status": status,
+        "ai_reason": reason,
+        "ai_detail": detail,
+        "patient": patient(r),
+        "accession_number": r["accession_number"],
+        "modality": r["modality"],
+        "body_part": r["body_part"],
+        "view": r["view"],
+        "description": r["study_description"],
+        "location": r["location"],
+        "site": r["site"],
+        "ordered_priority": r["ordered_priority"],
+        "arrived_at": stamp(r["arrived_at"]),
+        "acquired_at": stamp(r["acquired_at"]),
+        "due_at": stamp(r["due_at"]),
+        "bound_at": stamp(r["bound_at"]),
+        "rank_without_ai": places[1],
+        "images": images,
+        "claimed_by": r["claimed_by"],
+        "claimed_until": stamp(r["claimed_until"]),
+        "alert": _alert_brief(alert),
+        "sender": sender,
+        "report_state": r["report_state"],
+        "clock_ok": clock_ok(r["acquired_at"], r["first_received_at"]),
+        "version": r["version"],
+    }
+
+
+def _ai(r: dict[str, Any]) -> tuple[str | None, str, str]:
+    """A study that no detector reads has no run; that too is a stated reason (promise 2)."""
+    if r["ai_status"]:
+        return r["ai_status"], r["ai_reason"], r["ai_detail"]
+    if r["modality"] not in _READ_MODALITIES:
+        return "not_analysed", _READ_BY_NOBODY.value, ""
+    return None, "", ""
+
+
+def patient(r: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": r["patient_code"],
+        "issuer": r.get("issuer_of_patient_id", ""),
+        "name": r["patient_name"],
+        "sex": r["patient_sex"],
+        "birth_date": r.get("patient_birth_date", ""),
+        "age_years": r["patient_age_years"],
+    }
+
+
+def clock_ok(acquired_at: datetime | None, received_at: datetime) -> bool:
+    """False when the scanner's clock cannot be right: the future, or more than a day before receipt (ux 14)."""
+    if acquired_at is None:
+        return True
+    return received_at - _CLOCK_OLDEST <= acquired_at <= received_at + _CLOCK_SLACK
+
+
+def _alert_brief(alert: dict[str, Any] | None) -> dict[str, Any] | None:
+    if alert is None:
+        return None
+    return {
+        "id": alert["id"],
+        "state": alert["state"],
+        "step": alert["step"],
+        "at": stamp(alert["acknowledged_at"] or alert["stepped_at"]),
+        "by": alert["acknowledged_by"],
+    }
+
+
+def alert(a: dict[str, Any]) -> dict[str, Any]:
+    """A row of `store.alerts.listing`, or a bare alert row with `study_instance_uid`."""
+    said = {
+        "id": a["id"],
+        "study_uid": a["study_instance_uid"],
+        "finding": a["finding_name"],
+        "display": FINDING_CODES[a["finding_name"]].display,
+        "band": a["band"],
+        "state": a["state"],
+        "step": a["step"],
+        "raised_at": stamp(a["raised_at"]),
+        "stepped_at": stamp(a["stepped_at"]),
+        "later_until": stamp(a["later_until"]),
+        "assigned_to": a["assigned_to"],
+        "acknowledged_at": stamp(a["acknowledged_at"]),
+        "acknowledged_by": a["acknowledged_by"],
+        "ended_at": stamp(a["ended_at"]),
+        "version": a["version"],
+    }
+    if "patient_code" in a:
+        said |= {
+            "patient": patient(a),
+            "location": a["location"] or "",
+            "acquired_at": stamp(a["acquired_at"]),
+            "arrived_at": stamp(a["arrived_at"]),
+        }
+    return said
+
+
+def run(r: dict[str, Any], findings: Sequence[Finding], call: Call) -> dict[str, Any]:
+    """A row of `store.runs.all_of_study`. Places and sizes pass through `finding.shown`, and only there."""
+    mode = Mode(call.web.settings.mode)
+    began, ended = r["started_at"], r["finished_at"]
+    return {
+        "id": r["id"],
+        "detector": r["detector"],
+        "release": f"{r['detector']} {r['version']}",
+        "release_state": r["release_state"],
+        "status": r["state"],
+        "reason": r["reason_code"],
+        "reason_detail": r["reason_detail"],
+        "reason_text": reason_text(r["reason_code"], r["reason_detail"]),
+        "series_uid": r["series_instance_uid"],
+        "sop_uids": r["sop_instance_uids"],
+        "requested_at": stamp(r["requested_at"]),
+        "started_at": stamp(began),
+        "finished_at": stamp(ended),
+        "seconds": (ended - began).total_seconds() if began and ended else None,
+        "attempts": r["attempts"],
+        "policy_version": r["policy_version"],
+        "runtime": r["runtime"],
+        "not_covered": r["not_covered"],
+        "findings": [as_json(shown(f, mode, may_see_inside=call.who.may_see_inside)) for f in findings],
+    }
+
+
+def reason_text(code: str, detail: str) -> str:
+    """The sentence of a not-analysed code with what was found; a failure's own word otherwise."""
+    sentence = SENTENCES[ReasonCode(code)] if code in ReasonCode.__members__ else code.replace("_", " ")
+    return f"{sentence} ({detail})" if detail and sentence else sentence or detail
+
+
+# --- the cursor: the order key of the last row, opaque to the client ------------------------------------------
+
+
+def cursor_of(row: dict[str, Any]) -> str:
+    key = [row["group"], row["due_at"].isoformat(), row["id"]]
+    return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def after_cursor(cursor: str) -> tuple[int, datetime, int] | None:
+    """(group, due_at, id) to go on after; every part is checked, and bound when it is used (T14)."""
+    if not cursor:
+        return None
+    try:
+        group, due, last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        due_at = datetime.fromisoformat(due)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise Refused("this cursor is not one of ours; start again without it") from error
+    fine = type(group) is int and type(last) is int and 0 <= group <= 9 and 0 <= last < 2**62
+    if not fine or due_at.tzinfo is None:
+        raise Refused("this cursor is not one of ours; start again without it")
+    return group, due_at, last
