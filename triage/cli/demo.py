@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import httpx
+from argon2 import PasswordHasher
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -144,7 +145,9 @@ def _make_users(database: Database) -> tuple[str, dict[str, str]]:
         for role in ROLES:
             if users.find_user(tx, role) is None:
                 passwords[role] = secrets.token_urlsafe(9)
-                users.add_user(tx, role, f"Demo {role}", role, users.hash_password(passwords[role]), now)
+                users.add_user(
+                    tx, role, role, PasswordHasher().hash(passwords[role]), now, display_name=f"Demo {role}"
+                )
         token = secrets.token_urlsafe(32)
         users.add_token(
             tx,

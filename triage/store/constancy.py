@@ -57,7 +57,8 @@ def last_finished(tx: Connection) -> list[dict[str, Any]]:
 
 
 def first_due(tx: Connection) -> datetime | None:
-    return tx.execute(select(func.min(constancy_check.c.due_at))).scalar_one()
+    due: datetime | None = tx.execute(select(func.min(constancy_check.c.due_at))).scalar_one()
+    return due
 
 
 def between(tx: Connection, start: datetime, end: datetime) -> list[dict[str, Any]]:

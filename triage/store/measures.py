@@ -69,9 +69,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class FlagFacts:
-    """An actionable finding of a completed run that counts; several of one name in a study are one."""
+    """An actionable finding of a completed run that counts; several of one name by one detector are one."""
 
     study_id: int
+    detector: str
     name: str
     flagged_at: datetime
 
@@ -156,13 +157,14 @@ def runs_between(tx: Connection, start: datetime, end: datetime) -> list[RunFact
 
 
 def flags_between(tx: Connection, start: datetime, end: datetime) -> list[FlagFacts]:
-    """One flag for each (study, finding), at the first run that counts and says so."""
+    """One flag for each (study, detector, finding), at the first run that counts and says so."""
+    columns = (run.c.study_id, release.c.detector, finding.c.name)
     rows = tx.execute(
-        _counting(select(run.c.study_id, finding.c.name, func.min(run.c.finished_at)), start, end)
+        _counting(select(*columns, func.min(run.c.finished_at)), start, end)
         .join(finding, finding.c.run_id == run.c.id)
         .where(run.c.state == "completed", finding.c.actionable)
-        .group_by(run.c.study_id, finding.c.name)
-        .order_by(run.c.study_id, finding.c.name)
+        .group_by(*columns)
+        .order_by(*columns)
     )
     return [FlagFacts(*r) for r in rows.tuples()]
 

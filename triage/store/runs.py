@@ -407,7 +407,8 @@ def _finding(r: dict[str, Any]) -> Finding:
 def oldest_waiting(tx: Connection) -> datetime | None:
     """When the longest waiting run was asked for; None when nothing waits."""
     waiting = select(func.min(run.c.requested_at)).where(run.c.state == RunState.REQUESTED.value)
-    return tx.execute(waiting).scalar_one()
+    oldest: datetime | None = tx.execute(waiting).scalar_one()
+    return oldest
 
 
 def nobody_takes(tx: Connection, now: datetime, patience: timedelta) -> bool:

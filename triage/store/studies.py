@@ -35,6 +35,7 @@ class Registered:
     study_id: int
     series_id: int
     instance_id: int
+    reopened: bool = False  # the series was not receiving before: new, or late images came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,8 @@ def register(tx: Connection, arrival: Arrival, site: str, now: datetime) -> Regi
         tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
     )
     if inserted:
-        _touch(tx, arrival, study_id, series_id, now)
-        return Registered(Arrived.NEW, study_id, series_id, instance_id)
+        reopened = _touch(tx, arrival, study_id, series_id, now)
+        return Registered(Arrived.NEW, study_id, series_id, instance_id, reopened)
     digest = tx.execute(select(instance.c.digest).where(instance.c.id == instance_id)).scalar_one()
     if digest == arrival.digest:
         return Registered(Arrived.DUPLICATE, study_id, series_id, instance_id)
@@ -145,7 +146,8 @@ def _instance_values(arrival: Arrival, series_id: int, now: datetime) -> dict[st
     }
 
 
-def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now: datetime) -> None:
+def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now: datetime) -> bool:
+    was = tx.execute(select(series.c.state, series.c.instance_count).where(series.c.id == series_id)).one()
     tx.execute(
         update(series)
         .where(series.c.id == series_id)
@@ -153,12 +155,14 @@ def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now:
             instance_count=series.c.instance_count + 1,
             last_instance_at=now,
             state="receiving",
+            complete_because="",
             open_association=arrival.association_id,
             association_aborted=False,
             judge_at=now,
         )
     )
     tx.execute(update(study).where(study.c.id == study_id).values(last_received_at=now))
+    return bool(was.state == "complete" or was.instance_count == 0)
 
 
 def _set_aside(

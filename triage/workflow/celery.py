@@ -25,7 +25,6 @@ log = get_logger()
 
 def make_app(broker_url: str) -> Celery:
     """The Celery application on this broker."""
-    app = Celery("triage", broker=broker_url, set_as_current=False)
     options: dict[str, Any] = {"visibility_timeout": 3600}
     if broker_url.startswith("filesystem://"):
         folder = broker_url.removeprefix("filesystem://")
@@ -37,10 +36,11 @@ def make_app(broker_url: str) -> Celery:
         }
         for name in ("messages", "control"):
             Path(folder, name).mkdir(parents=True, exist_ok=True)
-        app.conf.broker_url = "filesystem://"
+        broker_url = "filesystem://"
     else:
         options |= {"unacked_restore_throttle": 1, "socket_timeout": 5, "socket_connect_timeout": 2,
                     "queue_order_strategy": "priority"}  # fmt: skip
+    app = Celery("triage", broker=broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

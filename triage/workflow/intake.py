@@ -68,15 +68,16 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         )  # fmt: skip
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     h = arrival.header
-    if h.modality not in NOT_READ:
-        _ensure_item(tx, registered.study_id, h, now)
+    news = h.modality not in NOT_READ and _ensure_item(tx, registered.study_id, h, now)
     wake: list[tuple[int, str]] = []
     if h.sop_class_uid in RADIOGRAPH_CLASSES:
         wake = request_runs(
             tx, "chest_xray", registered.study_id, registered.series_id,
             [(h.sop_instance_uid, arrival.digest)], radiograph_answer(h), site, now,
         )  # fmt: skip
-    rank(tx, registered.study_id, now)
+    # The two hundredth slice changes nothing that a list shows but a count, which the page reads by itself.
+    if news or registered.reopened or h.sop_class_uid in RADIOGRAPH_CLASSES:
+        rank(tx, registered.study_id, now)
     return Intake(registered.arrived, registered.study_id, registered.series_id, tuple(wake))
 
 
@@ -136,7 +137,8 @@ def input_digest(inputs: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: datetime) -> None:
+def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: datetime) -> bool:
+    """The worklist item of this study; True when it is new or came back."""
     item = worklist.find_item(tx, study_id)
     if item is None:
         order = studies.find_order(tx, header.study_instance_uid, header.accession_number)
@@ -151,8 +153,11 @@ def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: dat
             view=header.view_position[:16],
             location=(order["patient_location"] if order else header.institutional_department_name)[:80],
         )
-    elif item["state"] == "read" and item["report_state"] == "":
+        return True
+    if item["state"] == "read" and item["report_state"] == "":
         worklist.set_values(tx, item["id"], state="to_read")  # read by hand, then more images came
+        return True
+    return False
 
 
 def acquired_at(header: InstanceHeader) -> datetime | None:

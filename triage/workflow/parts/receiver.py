@@ -8,13 +8,13 @@ import threading
 
 from sqlalchemy import select
 
+from triage.dicom._guard import ReceiverLimits
 from triage.dicom.receive import (
     OUT_OF_RESOURCES,
     SUCCESS,
     ReceivedObject,
     Receiver,
     ReceiverConfig,
-    ReceiverLimits,
 )
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger

@@ -21,8 +21,7 @@ from triage.workflow.releases import Loader
 from triage.workflow.site import new_id, site_of
 
 log = get_logger()
-_worker: Worker | None = None
-_beat: Beat | None = None
+_process: dict[str, Any] = {}  # what `worker_process_init` made in this child
 
 
 def make_worker(settings: Settings) -> Worker:
@@ -50,8 +49,7 @@ def make_worker(settings: Settings) -> Worker:
 
 def assess_run(run_id: int) -> None:
     """The task. The row says whether anything is left to do."""
-    assert _worker is not None
-    _worker.assess(int(run_id))
+    _process["worker"].assess(int(run_id))
 
 
 def main(name: str, queues: str, processes: int) -> int:
@@ -61,23 +59,23 @@ def main(name: str, queues: str, processes: int) -> int:
     app.task(name=ASSESS)(assess_run)
 
     def start(**_: Any) -> None:
-        global _worker, _beat
         # Nothing may compute in the parent before this: an OpenMP pool does not survive a fork (libraries 6).
-        _worker = make_worker(settings)
-        _beat = Beat(_worker.database, f"{name}@{os.uname().nodename[:24]}")
-        _beat.start()
+        worker = make_worker(settings)
+        beat = Beat(worker.database, f"{name}@{os.uname().nodename[:24]}")
+        beat.start()
+        _process.update(worker=worker, beat=beat)
         log.info("worker.ready", part=name)
 
     def stop(**_: Any) -> None:
-        if _beat is not None:
-            _beat.leave()
-        if _worker is not None:
-            _worker.decoder.close()
+        if _process:
+            _process["beat"].leave()
+            _process["worker"].decoder.close()
 
     worker_process_init.connect(start, weak=False)
     worker_process_shutdown.connect(stop, weak=False)
     app.worker_main(
         [
+            "--quiet",
             "worker",
             f"--hostname={name}@%h",
             f"--queues={queues}",
