@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -63,8 +63,11 @@ class Held:
     wanted: bool
 
 
-def register(tx: Connection, arrival: Arrival, site: str, now: datetime) -> Registered:
-    """Index one object. Twice is once; a contradiction is kept aside and said."""
+def register(tx: Connection, arrival: Arrival, site: str, quiet_seconds: float, now: datetime) -> Registered:
+    """Index one object. Twice is once; a contradiction is kept aside and said.
+
+    quiet_seconds  no rule of completeness without a count says yes sooner: the series is looked at again then
+    """
     h = arrival.header
     patient_id, _ = insert_or_get(
         tx,
@@ -93,7 +96,7 @@ def register(tx: Connection, arrival: Arrival, site: str, now: datetime) -> Regi
         tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
     )
     if inserted:
-        reopened = _touch(tx, arrival, study_id, series_id, now)
+        reopened = _touch(tx, arrival, study_id, series_id, quiet_seconds, now)
         return Registered(Arrived.NEW, study_id, series_id, instance_id, reopened)
     digest = tx.execute(select(instance.c.digest).where(instance.c.id == instance_id)).scalar_one()
     if digest == arrival.digest:
@@ -146,8 +149,15 @@ def _instance_values(arrival: Arrival, series_id: int, now: datetime) -> dict[st
     }
 
 
-def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now: datetime) -> bool:
-    was = tx.execute(select(series.c.state, series.c.instance_count).where(series.c.id == series_id)).one()
+def _touch(
+    tx: Connection, arrival: Arrival, study_id: int, series_id: int, quiet_seconds: float, now: datetime
+) -> bool:
+    was = tx.execute(
+        select(series.c.state, series.c.instance_count, series.c.expected_count).where(
+            series.c.id == series_id
+        )
+    ).one()
+    counted = was.expected_count is not None and was.instance_count + 1 >= was.expected_count
     tx.execute(
         update(series)
         .where(series.c.id == series_id)
@@ -158,7 +168,7 @@ def _touch(tx: Connection, arrival: Arrival, study_id: int, series_id: int, now:
             complete_because="",
             open_association=arrival.association_id,
             association_aborted=False,
-            judge_at=now,
+            judge_at=now if counted else now + timedelta(seconds=quiet_seconds),
         )
     )
     tx.execute(update(study).where(study.c.id == study_id).values(last_received_at=now))

@@ -58,7 +58,7 @@ def arrival_of(
 
 def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intake:
     """Index one object and ask for what it makes possible; idempotent under its digest."""
-    registered = studies.register(tx, arrival, site.name, now)
+    registered = studies.register(tx, arrival, site.name, site.quiet_seconds, now)
     if registered.arrived is Arrived.DUPLICATE:
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     if registered.arrived is not Arrived.NEW:
@@ -75,6 +75,7 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
             tx, "chest_xray", registered.study_id, registered.series_id,
             [(h.sop_instance_uid, arrival.digest)], radiograph_answer(h), site, now,
         )  # fmt: skip
+        studies.settle_series(tx, registered.series_id, "film")  # each film is judged alone
     # The two hundredth slice changes nothing that a list shows but a count, which the page reads by itself.
     if news or registered.reopened or h.sop_class_uid in RADIOGRAPH_CLASSES:
         rank(tx, registered.study_id, now)

@@ -87,4 +87,3 @@ def main(name: str, queues: str, processes: int) -> int:
             "--without-heartbeat",
         ]
     )
-    return 0
