@@ -29,7 +29,6 @@ class Anatomy:
     scale: Array
     torso: Loft
     muscle: Loft
-    neck: Loft
     arms: tuple[Loft, Loft]
     breasts: tuple[Mound, ...]
     cavity: dict[int, Loft]
@@ -122,13 +121,13 @@ def anatomy_of(body: Body) -> Anatomy:
             [
                 [-330, 0, 142, 0, 100], [-200, 0, 145, 0, 104], [-100, 0, 149, 0, 107], [-20, 0, 156, 0, 108],
                 [40, 0, 164, 2, 104], [80, 0, 172, 6, 96], [105, 0, 178, 10, 84], [125, 0, 172, 14, 70],
-                [140, 0, 148, 16, 60], [155, 0, 108, 18, 54], [172, 0, 70, 18, 50], [190, 0, 58, 16, 48],
+                [140, 0, 148, 16, 60], [155, 0, 108, 18, 54], [172, 0, 70, 18, 50], [192, 0, 60, 16, 52],
+                [330, 0, 58, 6, 60],
             ]
         ),
         2.4,
     )  # fmt: skip
     torso = _grown(muscle, fat + 2.0)
-    neck = _loft(scale, np.array([[120, 0, 56, 16, 50], [190, 0, 56, 12, 54], [330, 0, 58, 6, 60]]), 2.0)
     # Film posture: shoulders rolled forward, hands on the hips.
     arm = np.array([[-330, 262, 40, 0, 40], [-150, 236, 46, 2, 46], [0, 214, 50, 2, 50], [90, 192, 50, 4, 54],
                     [118, 176, 50, 6, 50], [136, 160, 40, 8, 40], [146, 152, 16, 8, 16]], float)  # fmt: skip
@@ -152,7 +151,6 @@ def anatomy_of(body: Body) -> Anatomy:
         scale=scale,
         torso=torso,
         muscle=muscle,
-        neck=neck,
         arms=(_loft(scale, arm, 2.0, LEFT), _loft(scale, arm, 2.0, RIGHT)),
         breasts=breasts,
         cavity=cavity,

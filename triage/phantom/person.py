@@ -32,6 +32,7 @@ Array = NDArray[Any]
 
 HU_OF_TEXTURE = {"solid": (40.0, 40.0), "part_solid": (-600.0, 30.0), "ground_glass": (-620.0, -620.0)}
 NODULE_MM = (4.0, 30.0)
+BLOBS = 120  # of a consolidation
 HILA_END_MM = 58.0  # nearer to the midline a nodule on a film looks like one more vessel
 
 
@@ -63,7 +64,7 @@ def make_thorax(
     )
     if "pneumothorax" not in findings and rng.random() < 0.5:
         effusion = Effusion(side, effusion.level_z_mm, effusion.level_y_mm)
-    consolidation = _consolidation(anatomy, -side, np.random.default_rng([seed, 3]))
+    consolidation = _consolidation(_Places(anatomy, np.random.default_rng([seed, 3]), side, True))
     film_shows = nodules is None  # then it may not hide behind heart or diaphragm
     if nodules is None:
         nodules = _usual_nodules(np.random.default_rng([seed, 4])) if "nodule" in findings else ()
@@ -112,10 +113,13 @@ def _body(rng: np.random.Generator, sex: str | None, large_heart: bool) -> Body:
     )
 
 
-def _consolidation(anatomy: Anatomy, side: int, rng: np.random.Generator) -> Consolidation:
-    centre = points_in_lung(anatomy, side, 1, rng, 22.0)[0]
-    spread = rng.normal(0, [18, 18, 21], (90, 3)) + centre
-    radii = rng.uniform(4, 13, 90)
+def _consolidation(places: _Places) -> Consolidation:
+    """Blobs round a clear point of the lung that has not collapsed."""
+    rng, side = places.rng, places.side()
+    candidates = points_in_lung(places.anatomy, side, 200, rng, 20.0)
+    centre = next((point for point in candidates if places.is_clear(point, side)), candidates[0])
+    spread = rng.normal(0, [19, 19, 23], (BLOBS, 3)) + centre
+    radii = rng.uniform(4, 13, BLOBS)
     blobs = tuple(
         (float(x), float(y), float(z), float(r)) for (x, y, z), r in zip(spread, radii, strict=True)
     )

@@ -89,8 +89,8 @@ def render_radiograph(thorax: Thorax, size_px: int = 2000) -> Radiograph:
     work = min(size_px, WORK_PX)
     grid = film_grid(thorax, work, work // 20)
     water_mm, lung_mm = _path_lengths(thorax, grid)
-    attenuation = np.stack([water_mm * np.float32(WATER_PER_MM), lung_mm])
-    attenuation, lung_mm = (posed(layer, thorax, grid.px, work, size_px) for layer in attenuation)
+    attenuation = posed(water_mm * np.float32(WATER_PER_MM), thorax, grid.px, work, size_px)
+    lung_mm = posed(lung_mm, thorax, grid.px, work, size_px, Image.Resampling.BILINEAR)
     px = grid.px * work / size_px
     rng = np.random.default_rng([thorax.seed, 11])
     attenuation += _mottle(lung_mm, px, rng)
@@ -115,7 +115,7 @@ def _path_lengths(thorax: Thorax, grid: Grid) -> tuple[Array, Array]:
     x, z = grid.x, grid.z
     shape = (z.size, x.size)
     everywhere: Interval = (np.full(shape, -FAR, np.float32), np.full(shape, FAR, np.float32))
-    outer_solids: tuple[Loft | Mound, ...] = (anatomy.torso, anatomy.neck, *anatomy.arms, *anatomy.breasts)
+    outer_solids: tuple[Loft | Mound, ...] = (anatomy.torso, *anatomy.arms, *anatomy.breasts)
     outer = [solid.interval(x, z) for solid in outer_solids]
     water = FAT * covered(everywhere, outer) + (SOFT - FAT) * length(anatomy.muscle.interval(x, z))
     lung = np.zeros(shape, np.float32)
@@ -189,7 +189,7 @@ def _add_nodule(water: Array, nodule: Nodule, grid: Grid) -> None:
 
 def _thin_things(thorax: Thorax, grid: Grid) -> Array:
     """Water-equivalent mm that bones and vessels add, less the bronchi's air."""
-    step = 0.9 * grid.px
+    step = grid.px
     trunk, arms = bones_of(thorax.body)
     total = np.zeros((grid.z.size, grid.x.size), np.float32)
     for bar in (*trunk, *arms):
@@ -202,7 +202,14 @@ def _thin_things(thorax: Thorax, grid: Grid) -> Array:
     return np.asarray(ndimage.gaussian_filter(total, 0.7))
 
 
-def posed(layer: Array, thorax: Thorax, px: float, work: int, size_px: int) -> Array:
+def posed(
+    layer: Array,
+    thorax: Thorax,
+    px: float,
+    work: int,
+    size_px: int,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Array:
     """The layer turned and shifted as the person stands, at the final size; its margin is cut off.
 
     px, work  of the layer without its margin
@@ -215,7 +222,7 @@ def posed(layer: Array, thorax: Thorax, px: float, work: int, size_px: int) -> A
     matrix = (c * ratio, s * ratio, margin + half - (c + s) * half - right,
               -s * ratio, c * ratio, margin + half - (c - s) * half - down)  # fmt: skip
     image = Image.fromarray(layer)
-    turned = image.transform((size_px, size_px), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    turned = image.transform((size_px, size_px), Image.Transform.AFFINE, matrix, resampling)
     return np.array(turned, np.float32)
 
 
@@ -261,7 +268,7 @@ def _developed(log_signal: Array, px: float) -> Array:
     signal = base * 0.9 + detail * 1.35
     n = signal.shape[0]
     centre = signal[n // 6 : int(n * 0.8) : 8, n // 5 : -n // 5 : 8]
-    dark, bright = np.percentile(centre, [22, 92])
-    width = max((bright - dark) / 3.1, 0.1)
+    dark, bright = np.percentile(centre, [22, 95])
+    width = max((bright - dark) / 3.3, 0.1)
     middle = dark + 0.95 * width
     return np.asarray(1 / (1 + np.exp((middle - signal) / width)), np.float32)

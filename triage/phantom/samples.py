@@ -84,12 +84,14 @@ def _resample(bar: Bar, step_mm: float) -> tuple[Array, Array, Array, Array, flo
 
     path, normal = pick(bar.path), pick(bar.outward)
     normal /= np.linalg.norm(normal, axis=1)[:, None]
-    return path, normal, np.interp(s, at, bar.half_out), np.interp(s, at, bar.half_wide), at[-1] / count
+    half_out, half_wide = np.interp(s, at, bar.half_out), np.interp(s, at, bar.half_wide)
+    fine = [a.astype(np.float32) for a in (path, normal, half_out, half_wide)]
+    return fine[0], fine[1], fine[2], fine[3], float(at[-1] / count)
 
 
 def _section(count: int) -> tuple[Array, Array]:
     """cos and sin of count angles round a section."""
-    angle = (np.arange(count) + 0.5) * 2 * np.pi / count
+    angle = ((np.arange(count) + 0.5) * 2 * np.pi / count).astype(np.float32)
     return np.cos(angle), np.sin(angle)
 
 
@@ -102,7 +104,7 @@ def bar_points(bar: Bar, step_mm: float) -> tuple[Array, Array, Array]:
     tangent = np.gradient(path, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1)[:, None]
     across = _cross(tangent, normal)
-    around = max(int(2.6 * (half_out.max() + half_wide.max()) / step_mm), 8)
+    around = max(int(2.3 * (half_out.max() + half_wide.max()) / step_mm), 8)
     layers = max(round(bar.shell_mm / step_mm / 1.5), 1)
     u, v = _section(around)
     parts, weights = [], []
@@ -116,7 +118,7 @@ def bar_points(bar: Bar, step_mm: float) -> tuple[Array, Array, Array]:
     every = slice(None, None, 2)
     count = max(int(np.pi * a.mean() * b.mean() / (2 * step_mm) ** 2), 6)
     # At random, because any lattice makes a moire on the film; the seed is the bone's own.
-    radius, angle = np.random.default_rng(count).random((2, a[every].size, count))
+    radius, angle = np.random.default_rng(count).random((2, a[every].size, count), dtype=np.float32)
     core_u = a[every, None] * np.sqrt(radius) * np.cos(2 * np.pi * angle)
     core_v = b[every, None] * np.sqrt(radius) * np.sin(2 * np.pi * angle)
     parts.append(_placed(path[every], normal[every], across[every], core_u, core_v))
@@ -130,8 +132,10 @@ def bar_points(bar: Bar, step_mm: float) -> tuple[Array, Array, Array]:
 
 def _placed(path: Array, normal: Array, across: Array, u: Array, v: Array) -> Array:
     """(n * k, 3) points at path + u normal + v across, for (n, k) u and v."""
-    columns = [path[:, i, None] + u * normal[:, i, None] + v * across[:, i, None] for i in range(3)]
-    return np.stack(columns, axis=-1).reshape(-1, 3)
+    placed = np.empty((*u.shape, 3), u.dtype)
+    for i in range(3):
+        placed[..., i] = path[:, i, None] + u * normal[:, i, None] + v * across[:, i, None]
+    return placed.reshape(-1, 3)
 
 
 def _cross(a: Array, b: Array) -> Array:

@@ -29,9 +29,21 @@ def meet(one: Interval, other: Interval) -> Interval:
 
 def covered(within: Interval, parts: Sequence[Interval]) -> Array:
     """Millimetres of `within` that the union of `parts` covers."""
-    cut = [meet(within, part) for part in parts]
-    lo = np.stack([np.broadcast_to(c[0], within[0].shape) for c in cut])
-    hi = np.stack([np.broadcast_to(c[1], within[0].shape) for c in cut])
+    shape = within[0].shape
+    lo, hi = np.empty((2, len(parts), *shape), np.float32)
+    for i, part in enumerate(parts):
+        np.maximum(within[0], part[0], out=lo[i])
+        np.minimum(within[1], part[1], out=hi[i])
+    lengths = np.maximum(hi - lo, 0)
+    total = np.asarray(lengths.sum(axis=0))
+    # Most rays meet one organ or none: only where two may overlap is there something to sort.
+    crowded = np.nonzero((lengths > 0).sum(axis=0) > 1)
+    total[crowded] = _union(lo[:, *crowded], hi[:, *crowded])
+    return total
+
+
+def _union(lo: Array, hi: Array) -> Array:
+    """Length of the union of (parts, rays) intervals, ray by ray."""
     hi = np.maximum(hi, lo)  # an empty part has no length and hides nothing
     order = np.argsort(lo, axis=0)
     lo, hi = np.take_along_axis(lo, order, 0), np.take_along_axis(hi, order, 0)
@@ -95,12 +107,6 @@ class Ellipsoid:
         root = np.sqrt(np.maximum(half_b**2 - q[1, 1] * c, 0))
         middle = np.float32(self.centre[1]) - half_b / q[1, 1]
         return middle - root / q[1, 1], middle + root / q[1, 1]
-
-    def distance(self, x: Array, y: Array, z: Array) -> Array:
-        """About how many millimetres inside (negative) or outside: exact for a sphere."""
-        d = np.stack(np.broadcast_arrays(x - self.centre[0], y - self.centre[1], z - self.centre[2]), axis=-1)
-        norm = np.sqrt((((d @ self.axes.T) / self.radii) ** 2).sum(axis=-1))
-        return np.asarray((norm - 1) * self.radii.min())
 
 
 @dataclass(frozen=True, eq=False)

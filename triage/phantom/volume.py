@@ -146,7 +146,6 @@ def _tissue(thorax: Thorax, frame: _Frame, i: int) -> Array:
         fill(replace(breast, height=0.55 * breast.height), FAT + 35)
     fill(anatomy.torso, SKIN)
     _paint(plane, frame, _inset(anatomy.torso, x, z, 2.0), FAT)
-    fill(anatomy.neck, MUSCLE)
     fill(anatomy.muscle, MUSCLE)
     for depth, hu in ((11.0, FAT), (13.0, MUSCLE)):  # the fat between the layers of the chest wall
         _paint(plane, frame, _inset(anatomy.muscle, x, z, depth), hu)
