@@ -83,8 +83,8 @@ def changed(ds: Dataset, **changes: Any) -> Dataset:
 def save(ds: Dataset, path: Path, syntax: UID = ExplicitVRLittleEndian, data: bytes | None = None) -> Path:
     """Write a Part 10 file; `data` replaces the bytes after the file meta information."""
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", "")
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID", "")
+    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID") or ROOT
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID") or ROOT
     ds.file_meta.TransferSyntaxUID = syntax
     ds.save_as(path, enforce_file_format=True)
     if data is not None:

@@ -20,6 +20,7 @@ MAX_TEXT = 1_024  # LO has 64 characters, a person name three groups of 64; what
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NAME_DELIMITERS = {ord("^"), ord("=")}
 _TEXT_DELIMITERS = {ord(c) for c in "\r\n\t\f"}
+_TO_GB2312 = b"\x1b$)A"
 _UTF_TERMS = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk"}
 
 
@@ -47,7 +48,10 @@ def encodings(specific_character_set: bytes) -> tuple[str, ...]:
 def decode_text(raw: bytes, codecs: tuple[str, ...], *, is_name: bool = False) -> str:
     """Text of one value; bytes that the declared set does not have become U+FFFD."""
     raw = raw[: 4 * MAX_TEXT]
-    if not codecs:
+    if "iso_ir_58" in codecs and raw.count(b"\x1b") == raw.count(_TO_GB2312):
+        # The set lies in the upper half while ASCII keeps the lower (PS3.5 K): Python's codec wants no escapes.
+        text = raw.replace(_TO_GB2312, b"").decode("gb2312", "replace")
+    elif not codecs:
         text = raw.decode("ascii", "replace")
     elif len(codecs) == 1 and b"\x1b" not in raw:
         text = raw.decode(codecs[0], "replace")

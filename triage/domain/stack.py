@@ -19,8 +19,11 @@ from triage.domain.suitability import NotSuitableError, ReasonCode
 SAME_PLACE_MM = 0.01
 COSINE_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 1e-3
-EVEN_SHARE, EVEN_MM = 0.01, 0.01  # steps this near to the median are even
-JITTER_SHARE = 0.05  # and so far from it still the same grid, said in a note
+EVEN_SHARE, EVEN_MM = 0.01, 0.01  # places this near to a grid are even
+JITTER_SHARE, ROUNDING_MM = (
+    0.05,
+    0.06,
+)  # so far from it still a grid, said in a note: jitter, positions in 0.1 mm
 MISSING_AT_MOST = 200  # steps of one gap that count as whole multiples
 AXIAL_DEGREES = 15.0
 TILT_DEGREES = 0.5
@@ -32,17 +35,17 @@ LOCALIZER = "LOCALIZER"
 class SliceLadder:
     """Positions of one series along its normal.
 
-    places      distinct positions; step_mm: median distance, None below two places
+    places      distinct positions; step_mm: distance of the even grid through them, None below two
     missing     slices that are missing between the first and the last
     duplicates  images at a place that another one holds
-    uneven      largest departure of a step from its multiple of the median, as a share of the median
+    uneven_mm   largest distance of a place from the even grid
     """
 
     places: int
     step_mm: float | None
     missing: int
     duplicates: int
-    uneven: float
+    uneven_mm: float
 
     @property
     def has_gap(self) -> bool:
@@ -92,8 +95,8 @@ def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
             ReasonCode.GEOMETRY, f"{unplaced} slices without position, orientation or spacing"
         )
     group = _choose(_groups(headers, slices), notes)
-    group, duplicates = _settle_repeats(headers, group, notes)
     _check_orientation(headers[group[0]])
+    group, duplicates = _settle_repeats(headers, group, notes)
     if len(group) < LEAST_SLICES:
         raise NotSuitableError(ReasonCode.FEW_SLICES, f"{len(group)} slices, at least {LEAST_SLICES}")
     order = sorted(group, key=lambda i: _distance(headers[i]))
@@ -201,14 +204,18 @@ def _ladder(along: NDArray[np.float64]) -> SliceLadder:
     steps = steps[steps > SAME_PLACE_MM]
     if not steps.size:
         return SliceLadder(len(along) - duplicates, None, 0, duplicates, 0.0)
-    median = float(np.median(steps))
-    multiples = np.clip(np.rint(steps / median), 1, MISSING_AT_MOST)
+    multiples = np.clip(np.rint(steps / np.median(steps)), 1, MISSING_AT_MOST)
+    rungs = np.concatenate([[0], np.cumsum(multiples)])
+    places = np.concatenate([[0], np.cumsum(steps)])
+    # A straight line through all of them: single steps are rounded by the sender, to 0.1 mm even.
+    step_mm = float(rungs @ places / (rungs @ rungs))
+    offset = places - step_mm * rungs
     return SliceLadder(
         places=len(along) - duplicates,
-        step_mm=median,
+        step_mm=step_mm,
         missing=int(np.sum(multiples - 1)),
         duplicates=duplicates,
-        uneven=float(np.max(np.abs(steps - multiples * median)) / median),
+        uneven_mm=float(np.ptp(offset)) / 2,
     )
 
 
@@ -235,17 +242,16 @@ def _check_tilt(headers: Sequence[InstanceHeader], order: Sequence[int]) -> None
 
 def _check_steps(found: SliceLadder, notes: list[str]) -> None:
     assert found.step_mm is not None
-    if found.uneven > JITTER_SHARE:
+    if found.uneven_mm > max(JITTER_SHARE * found.step_mm, ROUNDING_MM):
         raise NotSuitableError(
-            ReasonCode.GEOMETRY,
-            f"uneven steps: {found.uneven * found.step_mm:.2f} mm off, step {found.step_mm:.2f} mm",
+            ReasonCode.GEOMETRY, f"places {found.uneven_mm:.2f} mm off a grid of {found.step_mm:.2f} mm"
         )
     if found.missing:
         raise NotSuitableError(
             ReasonCode.GAP_IN_SERIES, f"{found.missing} of {found.places + found.missing} slices missing"
         )
-    if found.uneven > max(EVEN_SHARE, EVEN_MM / found.step_mm):
-        notes.append(f"steps uneven by up to {found.uneven * found.step_mm:.2f} mm")
+    if found.uneven_mm > max(EVEN_SHARE * found.step_mm, EVEN_MM):
+        notes.append(f"places up to {found.uneven_mm:.2f} mm off an even grid")
 
 
 def _affine(headers: Sequence[InstanceHeader], order: Sequence[int]) -> NDArray[np.float64]:
