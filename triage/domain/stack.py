@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import acos, cos, degrees, radians
+from math import acos, cos, degrees, radians, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +105,13 @@ def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
     return StackPlan(tuple(order), tuple(duplicates), _affine(headers, order), tuple(notes))
 
 
-def normal(header: InstanceHeader) -> NDArray[np.float64]:
+def normal(header: InstanceHeader) -> tuple[float, float, float]:
     """Unit normal of a slice: row direction x column direction; towards the head for an axial slice."""
     assert header.image_orientation_patient is not None
-    row, column = np.array(header.image_orientation_patient).reshape(2, 3)
-    cross = np.cross(row, column)
-    length = float(np.linalg.norm(cross))
-    return np.asarray(cross / length if length else cross, np.float64)
+    a, b, c, d, e, f = header.image_orientation_patient
+    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
+    length = sqrt(x * x + y * y + z * z)
+    return (x / length, y / length, z / length) if length else (0.0, 0.0, 0.0)
 
 
 def _is_placed(header: InstanceHeader) -> bool:
@@ -123,7 +123,9 @@ def _is_placed(header: InstanceHeader) -> bool:
 
 
 def _distance(header: InstanceHeader) -> float:
-    return float(normal(header) @ np.array(header.image_position_patient))
+    """Place along the normal, in mm. Plain arithmetic: a series is judged at every arrival, numpy would be slower."""
+    assert header.image_position_patient is not None
+    return sum(n * p for n, p in zip(normal(header), header.image_position_patient, strict=True))
 
 
 def _along(headers: Sequence[InstanceHeader], group: Sequence[int]) -> NDArray[np.float64]:
@@ -147,15 +149,14 @@ def _belong_together(a: InstanceHeader, b: InstanceHeader) -> bool:
     return (
         (a.rows, a.columns, a.convolution_kernel, a.frame_of_reference_uid)
         == (b.rows, b.columns, b.convolution_kernel, b.frame_of_reference_uid)
-        and np.allclose(
-            _numbers(a.image_orientation_patient), _numbers(b.image_orientation_patient), 0, COSINE_TOLERANCE
-        )
-        and np.allclose(_numbers(a.pixel_spacing_mm), _numbers(b.pixel_spacing_mm), 0, SPACING_TOLERANCE)
+        and _near(a.image_orientation_patient, b.image_orientation_patient, COSINE_TOLERANCE)
+        and _near(a.pixel_spacing_mm, b.pixel_spacing_mm, SPACING_TOLERANCE)
     )
 
 
-def _numbers(values: tuple[float, ...] | None) -> NDArray[np.float64]:
-    return np.array(values or (), np.float64)
+def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+    assert a is not None and b is not None
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
 def _choose(groups: list[list[int]], notes: list[str]) -> list[int]:
@@ -172,11 +173,11 @@ def _settle_repeats(
     headers: Sequence[InstanceHeader], group: list[int], notes: list[str]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """One image for each place. A second whole set is another acquisition, and the later one counts (step 4)."""
-    by_place = sorted(group, key=lambda i: (_distance(headers[i]), _age_key(headers[i])))
+    place = {i: _distance(headers[i]) for i in group}
     kept: list[int] = []
     repeats: list[tuple[int, int]] = []
-    for i in by_place:
-        if kept and _distance(headers[i]) - _distance(headers[kept[-1]]) <= SAME_PLACE_MM:
+    for i in sorted(group, key=lambda i: (place[i], _age_key(headers[i]))):
+        if kept and place[i] - place[kept[-1]] <= SAME_PLACE_MM:
             repeats.append((kept[-1], i))
         else:
             kept.append(i)
@@ -220,11 +221,13 @@ def _ladder(along: NDArray[np.float64]) -> SliceLadder:
 
 
 def _check_orientation(header: InstanceHeader) -> None:
-    row, column = np.array(header.image_orientation_patient).reshape(2, 3)
-    lengths = np.abs(np.linalg.norm([row, column], axis=1) - 1)
-    if lengths.max() > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
+    assert header.image_orientation_patient is not None
+    row, column = header.image_orientation_patient[:3], header.image_orientation_patient[3:]
+    lengths = [abs(sqrt(sum(x * x for x in v)) - 1) for v in (row, column)]
+    slant = abs(sum(r * c for r, c in zip(row, column, strict=True)))
+    if max(*lengths, slant) > COSINE_TOLERANCE:
         raise NotSuitableError(ReasonCode.GEOMETRY, "orientation is no pair of unit vectors")
-    across = abs(float(normal(header)[2]))
+    across = abs(normal(header)[2])
     if across < cos(radians(AXIAL_DEGREES)):
         raise NotSuitableError(
             ReasonCode.GEOMETRY, f"slices stand {degrees(acos(across)):.0f} degrees off axial"
@@ -235,7 +238,7 @@ def _check_tilt(headers: Sequence[InstanceHeader], order: Sequence[int]) -> None
     """Shear of the stack: the line through the origins against the normal (step 7)."""
     first, last = (np.array(headers[i].image_position_patient) for i in (order[0], order[-1]))
     line = (last - first) / np.linalg.norm(last - first)
-    tilt = degrees(acos(min(1.0, abs(float(normal(headers[order[0]]) @ line)))))
+    tilt = degrees(acos(min(1.0, abs(float(line @ normal(headers[order[0]]))))))
     if tilt > TILT_DEGREES:
         raise NotSuitableError(ReasonCode.GANTRY_TILT, f"{tilt:.1f} degrees, limit {TILT_DEGREES}")
 
