@@ -23,7 +23,7 @@ from triage.phantom.vessels import all_vessels, bronchi_of
 
 Array = NDArray[Any]
 
-WORK_PX = 1000  # solids are drawn on at most so many pixels a side; noise and mottle are drawn at full size
+WORK_PX = 900  # solids are drawn on at most so many pixels a side; noise and mottle are drawn at full size
 DETECTOR_MM = 430.0
 WATER_PER_MM = 0.0193  # 70 keV, ICRU 44
 # Attenuation beside water's: soft tissue, fat, bone beyond the tissue it replaces, lung.
