@@ -23,7 +23,7 @@ class Survival:
     """Steps of "still waiting at t", one for each time at which somebody was done.
 
     times              (k,) rising; share, low, high (k,) just after each: 95 % band on the log-log scale;
-                       low and high are nan once nobody waits any more
+                       once nobody waits any more low is 0 and high unknown (nan)
     n, events          who entered, and how many were done; longest is the longest wait, `longest_open` whether it lasts
     """
 
@@ -67,7 +67,7 @@ def kaplan_meier(waits: Sequence[float], done: Sequence[bool]) -> Survival:
         greenwood = np.cumsum(events / (at_risk * (at_risk - events)))
         factor = np.exp(Z95 * np.sqrt(greenwood) / np.abs(np.log(share)))
         low, high = share**factor, share ** (1 / factor)
-    low[share <= 0], high[share <= 0] = math.nan, math.nan
+    low[share <= 0], high[share <= 0] = 0.0, math.nan
     longest = float(t.max())
     return Survival(
         times, share, low, high, int(t.size), int(d.sum()), longest, bool((~d[t == longest]).any())

@@ -30,7 +30,7 @@ class Bar:
 
 def intervals(title: str, bars: Sequence[Bar], *, most: float = 1.0) -> str:
     """Shares with their intervals, one below the other; a bar without value shows its text alone."""
-    row, left, right = 26, 210, 190
+    row, left, right = 26, 270, 150
     height = row * len(bars) + 34
     scale = (WIDTH - left - right) / most
     parts = []
@@ -88,7 +88,7 @@ def steps(title: str, curves: Sequence[Curve]) -> str:
     parts.append(_text(left + across / 2, height - 6, word, "middle"))
     for i, curve in enumerate(curves):
         path = [f"M{x_of(0):.1f} {y_of(1):.1f}"]
-        for seconds, share in curve.points[1:]:
+        for seconds, share in (p for p in curve.points[1:] if p[0] <= curve.until_s):
             path.append(f"H{x_of(seconds):.1f}V{y_of(share):.1f}")
         path.append(f"H{x_of(curve.until_s):.1f}")
         dash = f' stroke-dasharray="{DASHES[i]}"' if DASHES[i] else ""

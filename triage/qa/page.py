@@ -5,6 +5,7 @@ Each chart stands beside the table of its numbers, and each part says how it was
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -19,7 +20,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2re
 table { border-collapse: collapse; margin: .5rem 0 1rem; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .2rem 0; }
 th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid #8886; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 8rem; }
 .how { color: #666; font-size: .87rem; margin: .2rem 0; } .warn { border: 2px solid currentColor; padding: .5rem .8rem; }
 svg { width: 100%; height: auto; }
 .wide { overflow-x: auto; }
@@ -136,8 +137,11 @@ def _flags(report: dict[str, Any]) -> str:
         + table("Said to be missed", ("finding", "studies"), said["missed_by_finding"].items())
         + table(
             "Discordant studies",
-            ("finding", "what", "study"),
-            [(r["finding"], r["what"], r.get("study_uid", "not shown")) for r in report["discordant"]],
+            ("finding", "what", "count", "studies"),
+            [
+                (r["finding"], r["what"], r["count"], " ".join(r.get("study_uids", ["not shown"])))
+                for r in report["discordant"]
+            ],
         )
     )  # fmt: skip
 
@@ -154,9 +158,13 @@ def _times(report: dict[str, Any]) -> str:
         ("arrival_to_report", "Arrival to report"),
     ):
         part = t[key]
+        tail = part["all"]["p95"]["value"]  # the last few would press all others into the corner
+        cut = 1.5 * tail if tail else math.inf
         curves = [
             charts.Curve(
-                f"{name} (n = {part[name]['n']})", part["curves"][name], part[name]["longest"] or 0.0
+                f"{name} (n = {part[name]['n']})",
+                part["curves"][name],
+                min(part[name]["longest"] or 0.0, cut),
             )
             for name in ("flagged", "unflagged")
         ]
@@ -318,8 +326,10 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 3600:
+    if whole < 600:
         return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"

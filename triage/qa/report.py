@@ -146,19 +146,21 @@ def _discordant(
     words: list[facts.FeedbackFacts],
     deidentified: bool,
 ) -> list[dict[str, Any]]:
-    """Flags that readers rejected and findings that they say were missed; discordant is not yet wrong."""
-    uid = {s.study_id: s.study_instance_uid for s in studies}
-    rejected = {key for key, agreed in said.items() if not agreed}
+    """Flags that readers rejected and findings that they say were missed; discordant is not yet wrong.
+
+    One row per finding and kind with its count, and inside the department the studies to look at.
+    """
+    rejected = {(i, name) for (i, name), agreed in said.items() if not agreed}
     missed = {(w.study_id, w.finding) for w in words if w.verdict == "missed"} - {
         (f.study_id, f.name) for f in flags
     }
-    rows = [(i, name, "flagged, reader disagrees") for i, name in rejected]
-    rows += [(i, name, "not flagged, reader says missed") for i, name in missed]
-    return [
-        {"finding": name, "what": what, **({} if deidentified else {"study_uid": uid[i]})}
-        for i, name, what in sorted(rows)[:LISTED]
-        if i in uid
-    ]
+    rows = []
+    for what, pairs in (("flagged, reader disagrees", rejected), ("not flagged, reader says missed", missed)):
+        for name in sorted({name for _, name in pairs}):
+            uids = [s.study_instance_uid for s in studies if (s.study_id, name) in pairs]
+            listed = {} if deidentified else {"study_uids": uids[:LISTED]}
+            rows.append({"finding": name, "what": what, "count": len(uids), **listed})
+    return rows
 
 
 def _longest(studies: list[facts.StudyFacts], until: datetime, deidentified: bool) -> list[dict[str, Any]]:
