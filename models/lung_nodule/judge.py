@@ -23,10 +23,16 @@ SIDE = LOOK + 2 * ROOM
 PER_SCAN = 16  # things drawn into one copy of a scan
 
 
-def finder_network(work: Path, threads: int) -> _runtime.TorchNetwork:
-    return _runtime.TorchNetwork(
-        _runtime.load_safetensors(NoduleFinder(), work / "finder.safetensors"), "cpu", threads
+def finder_network(work: Path, threads: int) -> _runtime.OpenVinoNetwork:
+    """The trained finder as the product will run it."""
+    import openvino
+
+    module = _runtime.load_safetensors(NoduleFinder(), work / "finder.safetensors").eval()
+    model = openvino.convert_model(
+        module, example_input=torch.zeros(1, 1, 48, 48, 48), input=[([-1, 1, -1, -1, -1], openvino.Type.f32)]
     )
+    openvino.save_model(model, work / "finder.xml")
+    return _runtime.OpenVinoNetwork(work / "finder.xml", threads)
 
 
 def crowded(sampler: Sampler, scan: Scan) -> tuple[Grid, list[tuple[Any, float]]]:

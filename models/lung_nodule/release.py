@@ -48,6 +48,7 @@ def export(work: Path, target: Path) -> None:
             for k, v in load_file(work / f"{part}.safetensors").items()
         }
         save_file(state, str(target / f"{part}.safetensors"))
+        (target / f"{part}.safetensors").chmod(0o644)  # safetensors writes for the owner alone
         _runtime.load_safetensors(module, target / f"{part}.safetensors").eval()
         values = _smooth(rng, shape)
         example = torch.from_numpy(values)

@@ -4,7 +4,8 @@
     python models/lung_nodule/train.py judge   --data ../shared/data/ct --work DIR --minutes 10
     python models/lung_nodule/train.py release --data ../shared/data/ct --work DIR --version 1.0.0
 
-`judge` takes its minutes twice: collecting what the finder brings, then learning. DIR keeps the weights between the steps; a step that finds its own weights there goes on from them.
+`judge` takes its minutes twice: collecting what the finder brings, then learning.
+DIR keeps the weights between the steps; a step that finds its own weights there goes on from them.
 """
 
 from __future__ import annotations

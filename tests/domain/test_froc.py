@@ -1,5 +1,6 @@
 """FROC by LUNA16's rule: small cases computed by hand."""
 
+import itertools
 import math
 
 import pytest
@@ -84,5 +85,5 @@ def test_scans_without_nodules_give_no_figure():
 def test_sensitivity_never_falls_with_the_rate_and_never_passes_what_was_found(scans):
     curve = sensitivities(scans)
     found = sum(h is not None for s in scans for h in s.hits)
-    assert all(a <= b + 1e-12 for a, b in zip(curve[:-1], curve[1:], strict=True))
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(curve))
     assert curve[-1] <= found / sum(len(s.hits) for s in scans) + 1e-12

@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 from triage.detectors import _runtime
 from triage.detectors._grid import Grid, canonical, resample
 from triage.detectors.lungs import Lungs, find_lungs
-from triage.detectors.measure import measure
+from triage.detectors.measure import WALL_MM, measure
 from triage.detectors.protocol import Detection
 from triage.detectors.releases import Release, load_release
 from triage.domain.errors import Misconfigured
@@ -127,11 +127,12 @@ class LungNodule:
         findings: list[Finding] = []
         taken: list[tuple[tuple[float, float, float], float]] = []
         small = 0
+        inside_wall = lungs.grown(WALL_MM)
         for place in ranked:
             raw, probability = self.probability(place)
             if probability < self._content["floor"] or len(findings) >= self._content["most_findings"]:
                 break
-            measured, _ = measure(source, lungs, place.center_lps_mm, place.diameter_mm)
+            measured, _ = measure(source, inside_wall, place.center_lps_mm, place.diameter_mm)
             radius = max(measured.long_axis_mm / 2, 3.0)
             if any(np.linalg.norm(np.subtract(measured.center_lps_mm, c)) < max(r, radius) for c, r in taken):
                 continue  # two peaks that grew into one nodule
@@ -193,7 +194,7 @@ def find_places(finder: _runtime.Network, source: Grid, lungs: Lungs, floor: flo
     heat = output[0]
     cells = np.array([1, 1, 1]) * STRIDE
     coarse = Grid(heat, _coarser(grid))
-    inside = lungs.on(coarse, grow_mm=GROW_MM)
+    inside = lungs.grown(GROW_MM).on(coarse)
     peak = (heat == ndi.maximum_filter(heat, 3)) & inside & (heat > floor)
     where = np.argwhere(peak)
     order = np.argsort(-heat[peak], kind="stable")[:200]

@@ -6,7 +6,7 @@ than about 20 mm at the pleura (effusion, consolidation) stays outside; what is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,14 @@ class Lungs:
     def mask(self) -> Mask:
         return self.grid.hu.astype(bool)
 
-    def on(self, target: Grid, grow_mm: float = 0.0) -> Mask:
-        """The mask on another grid of the same axes, after growing it by `grow_mm` (nearest voxel)."""
+    def grown(self, by_mm: float) -> Lungs:
+        """The same lungs with a wider mask; the volume stays that of the lungs."""
+        wide = ndi.distance_transform_edt(~self.mask, sampling=self.grid.spacing) <= by_mm
+        return replace(self, grid=Grid(wide, self.grid.affine))
+
+    def on(self, target: Grid) -> Mask:
+        """The mask on another grid of the same axes (nearest voxel)."""
         mask = self.mask
-        if grow_mm:
-            mask = ndi.distance_transform_edt(~mask, sampling=self.grid.spacing) <= grow_mm
         axes = []
         for axis in range(3):
             ends = np.zeros((2, 3))

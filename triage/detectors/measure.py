@@ -18,6 +18,7 @@ from triage.detectors._grid import Grid, resample
 from triage.detectors.lungs import Lungs
 from triage.domain.finding import Measurements
 
+WALL_MM = 1.0  # the coarse lung mask may lie this far inside the pleura
 LUNG_HU = -860.0  # of the lung around a nodule where too little of it is near
 SOLID_HU = (
     -380.0
@@ -42,7 +43,8 @@ def measure(
 ) -> tuple[Measurements, Outline]:
     """Measurements of the nodule at a place.
 
-    scan         canonical HU;  diameter_mm: expected, sets the window and the widest vessel that is cut
+    scan         canonical HU;  lungs: grown by `WALL_MM` beforehand, once for all nodules of the scan
+    diameter_mm  expected, sets the window and the widest vessel that is cut
     returns      a ball of the expected size when nothing denser than lung is found there
     source       long and short axis in the transverse slice of largest area (RECIST 1.1, Fleischner 2017)
     """
@@ -53,7 +55,7 @@ def measure(
     low = middle - (count - 1) / 2 * step / np.array(scan.spacing)
     grid = resample(scan, step, low, (count, count, count))
     hu = grid.hu.astype(np.float32)
-    lung = lungs.on(grid, grow_mm=1.0)
+    lung = lungs.on(grid)
     mask, texture = _segment(hu, lung, step, diameter_mm)
     if not mask.any():
         axes = (np.arange(count) - count // 2) * step
