@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from typing import Any
@@ -23,6 +24,11 @@ def result(document: Any) -> None:
     """For programs: one JSON document on stdout."""
     json.dump(document, sys.stdout, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+
+
+def actor() -> str:
+    """Who sits at the shell, as the audit names them."""
+    return f"shell:{getpass.getuser()}"[:80]
 
 
 def open_database(settings: Settings) -> Database:

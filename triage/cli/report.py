@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -56,5 +57,5 @@ def qa(state: State, start: datetime | None, end: datetime | None, form: str, id
         text = to_csv(document)
     else:
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-    click.get_binary_stream("stdout").write(text.encode())
+    sys.stdout.buffer.write(text.encode())
     say(f"{document['coverage']['studies']} studies from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M %Z}")
