@@ -86,7 +86,7 @@ def _orthanc(folder: Path, triage_port: int) -> Iterator[str]:
 
 def test_orthanc_as_the_pacs_forwards_a_film_and_a_scan(product: Product, tmp_path: Path) -> None:
     film, film_uid = another(a_film(tmp_path, 52)[0], tmp_path, 2)
-    slices, scan_uid = a_scan(tmp_path, 53, slices=60)
+    slices, scan_uid = a_scan(tmp_path, 53)
     with _orthanc(tmp_path / "orthanc", product.dicom_port) as where:
         address = where.split("|")[0]
         for path in [film, *slices]:
@@ -101,7 +101,7 @@ def test_orthanc_as_the_pacs_forwards_a_film_and_a_scan(product: Product, tmp_pa
             120,
             "the scan's run",
         )
-    assert row["images"]["received"] == 60
+    assert row["images"]["received"] == 150
     assert row["sender"] == "ORTHANC"
 
 

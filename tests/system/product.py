@@ -232,7 +232,7 @@ def a_film(folder: Path, seed: int, *findings: str, size_px: int = FILM_PX) -> t
     ), identity.study_instance_uid
 
 
-def a_scan(folder: Path, seed: int, *findings: str, slices: int = 60) -> tuple[list[Path], str]:
+def a_scan(folder: Path, seed: int, *findings: str, slices: int = 150) -> tuple[list[Path], str]:
     """(files, Study Instance UID) of a phantom CT."""
     thorax = make_thorax(seed, findings)
     identity = identity_for(seed, "CT", datetime.now(UTC), sex=thorax.body.sex)

@@ -41,7 +41,7 @@ def test_the_product_runs_on_postgresql_and_redis(tmp_path: Path, postgres_url: 
             plain, _ = a_film(tmp_path / "source", 61)
             flagged, _ = a_film(tmp_path / "source", 20261, "pneumothorax", size_px=2000)
             films = [another(flagged if n == 0 else plain, tmp_path / "films", n) for n in range(6)]
-            slices, scan_uid = a_scan(tmp_path / "source", 62, slices=60)
+            slices, scan_uid = a_scan(tmp_path / "source", 62)
             product.store([p for p, _ in films] + slices)
             for _, uid in films:
                 product.wait_row(uid, within_seconds=120, ai_status="completed")

@@ -277,7 +277,7 @@ def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dic
     )
     return {
         "worklist": running.get("/api/v1/worklist?limit=500"),
-        "alerts": running.get("/api/v1/alerts")["items"],
+        "alerts": running.get("/api/v1/alerts")["alerts"],
         "deliveries": [
             {"route": d["route"], "state": d["state"], "control_id": d["control_id"]}
             for d in _deliveries(running)

@@ -14,6 +14,7 @@ from triage.store.upsert import insert_or_get, upsert
 
 ALIVE = (AlertState.OPEN.value, AlertState.ACKNOWLEDGED.value, AlertState.EXHAUSTED.value)
 UNANSWERED = (AlertState.OPEN.value, AlertState.EXHAUSTED.value)
+_result = delivery.alias("result")  # made once: the relay asks five times a second and route
 
 
 def alive(tx: Connection, study_id: int) -> dict[str, dict[str, Any]]:
@@ -149,14 +150,13 @@ def add_delivery(
 
 def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, Any] | None:
     """The oldest delivery of a route whose time has come; a withdrawal never overtakes its result."""
-    result = delivery.alias("result")
     overtaken = (
-        select(result.c.id)
+        select(_result.c.id)
         .where(
-            result.c.alert_id == delivery.c.alert_id,
-            result.c.route == delivery.c.route,
-            result.c.kind == MessageKind.RESULT.value,
-            result.c.state == DeliveryState.WAITING.value,
+            _result.c.alert_id == delivery.c.alert_id,
+            _result.c.route == delivery.c.route,
+            _result.c.kind == MessageKind.RESULT.value,
+            _result.c.state == DeliveryState.WAITING.value,
         )
         .exists()
     )

@@ -5,9 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from triage.store.schema import constancy_check, operator_notice
+from triage.store.schema import (
+    alert,
+    claim,
+    constancy_check,
+    delivery,
+    finding,
+    instance,
+    operator_notice,
+    output,
+    run,
+    series,
+    study,
+    worklist_item,
+)
 
 
 def add(
@@ -68,6 +81,36 @@ def between(tx: Connection, start: datetime, end: datetime) -> list[dict[str, An
         .order_by(constancy_check.c.id)
     )
     return [dict(r) for r in rows.mappings()]
+
+
+def forget_studies(tx: Connection, before: datetime) -> list[str]:
+    """Remove the rows of constancy studies that were checked before then; returns digests to take off the spool.
+
+    The check's own row, and its audit events, stay: a phantom every quarter of an hour must not fill the disk.
+    """
+    checked = select(constancy_check.c.study_instance_uid).where(
+        constancy_check.c.ok.is_not(None), constancy_check.c.finished_at < before
+    )
+    old = select(study.c.id).where(study.c.constancy, study.c.study_instance_uid.in_(checked))
+    ids = list(tx.execute(old).scalars())
+    if not ids:
+        return []
+    of_series = select(series.c.id).where(series.c.study_id.in_(ids))
+    digests = list(tx.execute(select(instance.c.digest).where(instance.c.series_id.in_(of_series))).scalars())
+    of_runs = select(run.c.id).where(run.c.study_id.in_(ids))
+    of_alerts = select(alert.c.id).where(alert.c.study_id.in_(ids))
+    of_items = select(worklist_item.c.id).where(worklist_item.c.study_id.in_(ids))
+    tx.execute(delete(delivery).where(delivery.c.alert_id.in_(of_alerts)))
+    tx.execute(delete(alert).where(alert.c.study_id.in_(ids)))
+    tx.execute(delete(finding).where(finding.c.study_id.in_(ids)))
+    tx.execute(delete(output).where(output.c.run_id.in_(of_runs)))
+    tx.execute(delete(run).where(run.c.study_id.in_(ids)))
+    tx.execute(delete(instance).where(instance.c.series_id.in_(of_series)))
+    tx.execute(delete(series).where(series.c.study_id.in_(ids)))
+    tx.execute(delete(claim).where(claim.c.worklist_item_id.in_(of_items)))
+    tx.execute(delete(worklist_item).where(worklist_item.c.study_id.in_(ids)))
+    tx.execute(delete(study).where(study.c.id.in_(ids)))
+    return digests
 
 
 def add_notice(tx: Connection, kind: str, text: str, route: str, control_id: str, now: datetime) -> None:

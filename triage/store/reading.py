@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
 from triage.store.schema import (
     alert,
@@ -197,11 +197,6 @@ def figures(tx: Connection) -> dict[str, Any]:
         .where(seen)
         .group_by(w.state, w.priority_class)
     )
-    oldest = (
-        select(func.min(w.arrived_at))
-        .join(study, study.c.id == w.study_id)
-        .where(seen, w.state.in_(("to_read", "claimed")))
-    )
     return {
         "studies": tx.execute(select(func.count()).select_from(study).where(seen)).scalar_one(),
         "runs": {(d, s): n for d, s, n in runs},
@@ -209,11 +204,23 @@ def figures(tx: Connection) -> dict[str, Any]:
         "alerts": {s: n for s, n in tx.execute(select(alert.c.state, func.count()).group_by(alert.c.state))},  # noqa: C416
         "deliveries": {(r, s): n for r, s, n in tx.execute(deliveries)},
         "worklist": {(s, c): n for s, c, n in tx.execute(items)},
-        "oldest_waiting_at": tx.execute(oldest).scalar_one(),
+        "oldest_waiting_at": oldest_waiting(tx),
         "oldest_requested_at": tx.execute(
             select(func.min(run.c.requested_at)).where(run.c.state == "requested")
         ).scalar_one(),
     }
+
+
+def oldest_waiting(tx: Connection) -> datetime | None:
+    """Arrival of the study that has waited longest to be read."""
+    w = worklist_item.c
+    query = (
+        select(func.min(w.arrived_at))
+        .join(study, study.c.id == w.study_id)
+        .where(study.c.constancy.is_(False), w.state.in_(("to_read", "claimed")))
+    )
+    oldest: datetime | None = tx.execute(query).scalar_one()
+    return oldest
 
 
 def names(tx: Connection, column: str) -> list[str]:
@@ -232,3 +239,43 @@ def names(tx: Connection, column: str) -> list[str]:
         .limit(100)
     )
     return list(tx.execute(query).scalars())
+
+
+def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
+    """How many studies each tab of the list holds; the closed ones are counted up to 1000 (index worklist_item_open)."""
+    w = worklist_item.c
+    mine = case((and_(claim.c.reader == reader, claim.c.expires_at > now), 1))
+    row = tx.execute(
+        select(
+            func.count(),
+            func.count(mine),
+            func.count(case((w.state == "arriving", 1))),
+            func.count(case((w.ai_status == "not_analysed", 1))),
+        )
+        .select_from(worklist_item)
+        .join(study, study.c.id == w.study_id)
+        .outerjoin(claim, claim.c.worklist_item_id == w.id)
+        .where(w.state.in_(("arriving", "to_read", "claimed")), study.c.constancy.is_(False))
+    ).one()
+    alerts = (
+        select(func.count(func.distinct(alert.c.study_id)))
+        .join(study, study.c.id == alert.c.study_id)
+        .where(alert.c.state.in_(("open", "exhausted")), study.c.constancy.is_(False))
+    )
+    read = (
+        select(w.id)
+        .join(study, study.c.id == w.study_id)
+        .where(w.state == "read", study.c.constancy.is_(False))
+        .limit(1000)
+        .subquery()
+    )
+    closed = int(tx.execute(select(func.count()).select_from(read)).scalar_one())
+    return {
+        "to_read": row[0],
+        "mine": row[1],
+        "not_ready": row[2],
+        "not_analysed": row[3],
+        "alerts": int(tx.execute(alerts).scalar_one()),
+        "read": closed,
+        "all": row[0] + closed,
+    }

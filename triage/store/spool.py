@@ -45,6 +45,10 @@ class Spool:
         _sync_folder(target.parent)
         return target
 
+    def remove(self, digest: str) -> None:
+        """Take an object off the disk; its rows are gone already."""
+        self.path(digest).unlink(missing_ok=True)
+
     def require_space(self) -> None:
         """raises Unavailable below the reserve: what we could not keep we refuse (P2)."""
         try:

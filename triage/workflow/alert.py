@@ -13,7 +13,14 @@ from sqlalchemy import Connection
 from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
 from triage.domain.finding import Finding
 from triage.store import alerts, audit, events, runs, studies
+from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
+
+
+def settle_study(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:
+    """Place and alerts of a study after any of its runs changed."""
+    rank(tx, study_id, now)
+    settle_alerts(tx, study_id, site, ids, now)
 
 
 def settle_alerts(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:

@@ -28,7 +28,7 @@ from triage.store import audit, runs, studies
 from triage.store.database import Database
 from triage.store.runs import Leased
 from triage.store.spool import Spool
-from triage.workflow.alert import settle_alerts
+from triage.workflow.alert import settle_study
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
@@ -87,12 +87,6 @@ def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewI
     ]
     audit.append(tx, now, "triage", f"run.{state.value}", "run", leased.run_id, detail)
     return True
-
-
-def settle_study(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:
-    """Place and alerts of a study after any of its runs changed."""
-    rank(tx, study_id, now)
-    settle_alerts(tx, study_id, site, ids, now)
 
 
 @dataclass

@@ -13,13 +13,18 @@ from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import runs, studies
 from triage.store.studies import Held
+from triage.workflow.alert import settle_study
 from triage.workflow.intake import input_digest, request_runs
-from triage.workflow.rank import rank
-from triage.workflow.site import Site
+from triage.workflow.site import NewId, Site, new_id
 
 
-def complete_series(tx: Connection, series_id: int, site: Site, now: datetime) -> list[tuple[int, str]]:
-    """Judge one series now; returns (run id, queue) to wake after the commit. Twice does nothing more."""
+def complete_series(
+    tx: Connection, series_id: int, site: Site, now: datetime, ids: NewId = new_id
+) -> list[tuple[int, str]]:
+    """Judge one series now; returns (run id, queue) to wake after the commit. Twice does nothing more.
+
+    A late slice may make a series unsuitable whose finding had raised an alert: then the alert is recalled here (I9).
+    """
     row = studies.get_series(tx, series_id)
     held = studies.held(tx, series_id)
     if not held or row["state"] == "complete":
@@ -32,7 +37,7 @@ def complete_series(tx: Connection, series_id: int, site: Site, now: datetime) -
         return []
     studies.settle_series(tx, series_id, judgement.because)
     wake = _request_ct(tx, row["study_id"], series_id, slices, judgement, site, now) if slices else []
-    rank(tx, row["study_id"], now)
+    settle_study(tx, row["study_id"], site, ids, now)
     return wake
 
 

@@ -26,7 +26,7 @@ from triage.workflow.site import NewId
 
 DEADLINE = timedelta(seconds=60)  # outages are told within one interval and this (P11)
 SEED = 20_261
-CT_SLICES = 100
+CT_SLICES = 150
 FINDING_OF = {"chest_xray": "pneumothorax", "lung_nodule": "nodule"}
 log = get_logger()
 

@@ -10,25 +10,26 @@ from sqlalchemy import Connection
 from triage.domain.alerting import RETRY_SECONDS
 from triage.store import alerts, events, runs, studies, worklist
 from triage.store.database import Database
-from triage.workflow.alert import climb_ladders
-from triage.workflow.assess import settle_study
+from triage.workflow.alert import climb_ladders, settle_study
 from triage.workflow.complete import complete_series
 from triage.workflow.rank import rank
-from triage.workflow.site import NewId, Site
+from triage.workflow.site import NewId, Site, new_id
 
 PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wake-up call is called again
 GRACE = timedelta(minutes=5)  # after the last rung before an alert counts as exhausted
 FEED_KEPT = timedelta(hours=1)
 
 
-def judge_due(database: Database, site: Site, clock: Callable[[], datetime]) -> list[tuple[int, str]]:
+def judge_due(
+    database: Database, site: Site, clock: Callable[[], datetime], ids: NewId = new_id
+) -> list[tuple[int, str]]:
     """Judge every series whose time has come, one transaction each: one bad series costs no other."""
     with database.read() as tx:
         due = studies.series_to_judge(tx, clock())
     wake: list[tuple[int, str]] = []
     for series_id in due:
         with database.write() as tx:
-            wake += complete_series(tx, series_id, site, clock())
+            wake += complete_series(tx, series_id, site, clock(), ids)
     return wake
 
 

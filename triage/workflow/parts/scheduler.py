@@ -10,8 +10,10 @@ from triage.dicom.send import echo
 from triage.domain.errors import TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import Settings
+from triage.store import constancy as store
 from triage.store import events
 from triage.store.database import Database
+from triage.store.spool import Spool
 from triage.workflow import constancy
 from triage.workflow.constancy import Phantoms
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
@@ -19,6 +21,7 @@ from triage.workflow.upload import send_study
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
+KEPT = timedelta(hours=1)
 
 
 def run_check(settings: Settings, database: Database, phantoms: Phantoms, detector: str) -> None:
@@ -33,6 +36,15 @@ def run_check(settings: Settings, database: Database, phantoms: Phantoms, detect
         send_study(settings, paths, calling="TRIAGE-CONST")
     except TriageError as error:
         log.error("constancy.not_sent", detector=detector, error=str(error))
+
+
+def forget_old_checks(settings: Settings, database: Database) -> None:
+    """Phantoms of checks that ended more than an hour ago leave the spool."""
+    with database.write() as tx:
+        digests = store.forget_studies(tx, clock() - KEPT)
+    spool = Spool(settings.spool)
+    for digest in digests:
+        spool.remove(digest)
 
 
 def main() -> int:
@@ -56,6 +68,7 @@ def main() -> int:
             for detector in settings.detectors:
                 if detector in constancy.FINDING_OF:
                     run_check(settings, database, phantoms, detector)
+            forget_old_checks(settings, database)
         except TriageError as error:
             log.warning("duty.not_possible", name="constancy", error=str(error))
         except Exception:
