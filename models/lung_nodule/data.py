@@ -36,7 +36,10 @@ from triage.detectors.lungs import Lungs, find_lungs
 from triage.phantom.person import make_thorax, nodule_truth
 from triage.phantom.thorax import NoduleSpec
 from triage.phantom.volume import render_volume
+from triage.qa.metaimage import read_metaimage
 
+IN_TURN = 8  # LUNA16 scans in memory at once, some 100 MB each
+LUNA16_TRAIN, LUNA16_VAL = range(8), 8  # subset 9 stays unseen
 PHANTOM_SHARE = 0.12  # of all blocks: enough to know them, too few to learn them instead of lungs
 
 
@@ -50,16 +53,14 @@ class Scan:
     known: list[tuple[Array, float]] = field(default_factory=list)
     ignored: list[tuple[Array, float]] = field(default_factory=list)
     places: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm of lung voxels, every 3 mm or so
-    depth_mm: Array = field(default_factory=lambda: np.zeros(0))  # their distance to the lung's surface
+    known_share: float = 0.06  # of its blocks that are drawn around a known nodule
 
     def __post_init__(self) -> None:
         mask = self.lungs.mask
-        depth = ndi.distance_transform_edt(mask, sampling=self.lungs.grid.spacing)
         thin = mask.copy()
         thin[:, 1::2], thin[:, :, 1::2] = False, False
         where = np.argwhere(thin)
         self.places = self.lungs.grid.to_lps(where.astype(float))
-        self.depth_mm = depth[thin]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def load_phantoms(seeds: range) -> list[Scan]:
         volume = render_volume(thorax, slices=int(rng.integers(110, 170)))
         grid = canonical(volume.hu, volume.affine)
         known = [(np.array(centre), diameter) for centre, diameter, _, _ in nodule_truth(thorax)]
-        scans.append(Scan(f"phantom{seed}", grid, find_lungs(grid), known))
+        scans.append(Scan(f"phantom{seed}", grid, find_lungs(grid), known, known_share=0.5))
     return scans
 
 
@@ -213,7 +214,7 @@ def draw_lookalike(rng: np.random.Generator) -> tuple[Field, float]:
 class Sampler:
     """Draws training blocks: real lung with inserted nodules, transplants, look-alikes, or nothing added."""
 
-    def __init__(self, scans: list[Scan], shapes: Shapes, crops: list[Crop], seed: int) -> None:
+    def __init__(self, scans: list[Scan], shapes: Shapes | None, crops: list[Crop], seed: int) -> None:
         self.scans, self.shapes, self.crops = scans, shapes, crops
         self.rng = np.random.default_rng(seed)
 
@@ -223,8 +224,7 @@ class Sampler:
         scan = self._host()
         step = step_mm * float(rng.uniform(0.9, 1.1))
         half_mm = voxels * step / 2
-        share = 0.5 if scan.name.startswith("phantom") else 0.06
-        if scan.known and rng.random() < share:
+        if scan.known and rng.random() < scan.known_share:
             place = scan.known[int(rng.integers(len(scan.known)))][0] + rng.normal(0, 5, 3)
         else:
             place = scan.places[int(rng.integers(len(scan.places)))]
@@ -268,9 +268,11 @@ class Sampler:
     def _one(self, native: Grid, lung: Array, spot: Array, kind: float) -> Lesion | None:
         rng = self.rng
         at = tuple(native.to_index(spot[None])[0])
-        texture = str(rng.choice(["solid", "part_solid", "ground_glass"], p=[0.66, 0.14, 0.2]))
+        texture = str(rng.choice(["solid", "part_solid", "ground_glass"], p=[0.6, 0.15, 0.25]))
         look = draw_look(rng, texture, native.spacing[0])
         if kind < 0.5:
+            if self.shapes is None:
+                return None
             diameter = draw_diameter(rng) * (1.25 if texture == "part_solid" else 1.0)
             body, extra = draw_nodule(rng, self.shapes, diameter)
             return paint(
@@ -352,23 +354,22 @@ def turned(rng: np.random.Generator, *arrays: Any) -> list[Any]:
     return out
 
 
-def read_luna16(
-    folder: Path, subsets: range
-) -> Iterator[tuple[str, Grid, list[tuple[Array, float]], list[tuple[Array, float]]]]:
-    """Scans of subset0 ... subset9 (mhd and raw) with annotations.csv and annotations_excluded.csv, where present."""
-    from triage.qa.metaimage import read_metaimage
-
-    known = _luna_marks(folder, "annotations.csv")
-    ignored = _luna_marks(folder, "annotations_excluded.csv")
-    for k in subsets:
-        for path in sorted((folder / f"subset{k}").glob("*.mhd")):
-            volume = read_metaimage(path)
-            yield (
-                path.stem,
-                canonical(volume.hu, volume.affine),
-                known.get(path.stem, []),
-                ignored.get(path.stem, []),
-            )
+def luna16_scans(folder: Path, subsets: range, seed: int) -> Iterator[Scan]:
+    """Endless scans of subset0 ... subset9 (mhd and raw) in random order, with the lists beside them."""
+    known, ignored = _luna_marks(folder, "annotations.csv"), _luna_marks(folder, "annotations_excluded.csv")
+    paths = [p for k in subsets for p in sorted((folder / f"subset{k}").glob("*.mhd"))]
+    if not paths:
+        raise SystemExit(
+            f"no scan in {folder}/subset{subsets.start} ... subset{subsets.stop - 1}: is this LUNA16's layout?"
+        )
+    rng = np.random.default_rng(seed)
+    while True:
+        for i in rng.permutation(len(paths)):
+            volume = read_metaimage(paths[int(i)])
+            grid = canonical(volume.hu, volume.affine)
+            name, lungs = paths[int(i)].stem, find_lungs(grid)
+            if lungs.volume_ml > 500:  # a mask that failed would teach nothing
+                yield Scan(name, grid, lungs, known.get(name, []), ignored.get(name, []), known_share=0.5)
 
 
 def _luna_marks(folder: Path, name: str) -> dict[str, list[tuple[Array, float]]]:
@@ -379,3 +380,29 @@ def _luna_marks(folder: Path, name: str) -> dict[str, list[tuple[Array, float]]]
         diameter = float(row["diameter_mm"])
         marks.setdefault(row["seriesuid"], []).append((place, diameter if diameter > 0 else 10.0))
     return marks
+
+
+@dataclass
+class Hosts:
+    """Scans that blocks are drawn from; those of LUNA16 do not fit into memory and take turns."""
+
+    scans: list[Scan]
+    waiting: Iterator[Scan] | None = None
+    oldest: int = 0
+
+    def turn(self) -> None:
+        """Replace the scan that has been here longest by the next one, if any wait."""
+        if self.waiting is not None:
+            self.scans[self.oldest % IN_TURN] = next(self.waiting)
+            self.oldest += 1
+
+
+def open_sampler(data: Path | None, luna16: Path | None, phantoms: range, seed: int) -> tuple[Sampler, Hosts]:
+    """Everything the training draws from: shared/data/ct, LUNA16, or both; and phantoms."""
+    waiting = luna16_scans(luna16, LUNA16_TRAIN, seed) if luna16 else None
+    scans = [next(waiting) for _ in range(IN_TURN)] if waiting else []
+    if data:
+        scans += load_scans(data, "train")
+    hosts = Hosts(scans + load_phantoms(phantoms), waiting)
+    shapes = load_shapes(data, "train") if data else None
+    return Sampler(hosts.scans, shapes, load_crops(data, "train") if data else [], seed), hosts

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from data import Sample, Sampler, load_crops, load_phantoms, load_scans, load_shapes, turned
+from data import Sample, open_sampler, turned
 from torch import Tensor, nn
 
 from triage.detectors._nets3d import STRIDE, NoduleFinder
@@ -17,7 +18,16 @@ from triage.detectors.lung_nodule import FINDER_STEP_MM, scaled
 
 BLOCK, PATCH = 56, 48  # drawn blocks are larger, so that a random part of them is another view
 POOL = 5000
+DRAWS_A_SCAN = 40  # then one of the scans that take turns goes
 PHANTOMS = range(9000, 9005)  # seeds far from those of tests, demo and constancy check
+
+
+@dataclass(frozen=True)
+class Sources:
+    """data: shared/data/ct;  luna16: a folder in that challenge's layout. At least one."""
+
+    data: Path | None
+    luna16: Path | None
 
 
 def to_bytes(hu: Any) -> Any:
@@ -25,17 +35,16 @@ def to_bytes(hu: Any) -> Any:
     return np.clip((hu + 1100) / 6, 0, 255).astype(np.uint8)
 
 
-def _produce(folder: Path, seed: int, queue: Any) -> None:
+def _produce(sources: Sources, seed: int, queue: Any) -> None:
     torch.set_num_threads(1)
-    sampler = Sampler(
-        load_scans(folder, "train") + load_phantoms(PHANTOMS),
-        load_shapes(folder, "train"),
-        load_crops(folder, "train"),
-        seed,
-    )
+    sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed)
+    drawn = 0
     while True:
         sample = sampler.draw(BLOCK, FINDER_STEP_MM)
         queue.put((to_bytes(sample.hu), sample.lesions, sample.ignored))
+        drawn += 1
+        if drawn % DRAWS_A_SCAN == 0:
+            hosts.turn()
 
 
 def targets(sample: Sample, size: int) -> tuple[Any, Any, Any]:
@@ -123,7 +132,7 @@ def _moved(lesions: Any, start: Any) -> Any:
 
 
 def train_finder(
-    folder: Path, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
+    sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
 ) -> None:
     """Trains for about `minutes` of wall clock and writes work/finder.safetensors every 100 steps; goes on from it."""
     from safetensors.torch import load_file, save_file
@@ -131,13 +140,14 @@ def train_finder(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     queue: Any = mp.get_context("spawn").Queue(maxsize=64)
-    producer = mp.get_context("spawn").Process(target=_produce, args=(folder, seed, queue), daemon=True)
+    producer = mp.get_context("spawn").Process(target=_produce, args=(sources, seed, queue), daemon=True)
     producer.start()
-    model = NoduleFinder()
+    model, peak = NoduleFinder(), 2e-3
     saved = work / "finder.safetensors"
     if saved.exists():
         model.load_state_dict(load_file(str(saved)))
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-4)
+        peak = 1e-3
+    optimizer = torch.optim.AdamW(model.parameters(), peak, weight_decay=1e-4)
     rng, pool = np.random.default_rng(seed), []
     for _ in range(400):
         pool.append(queue.get())
@@ -149,7 +159,7 @@ def train_finder(
                 seen += 1
         del pool[: max(0, len(pool) - POOL)]
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, step / 100) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * share))
+            group["lr"] = peak * min(1.0, step / 100) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * share))
         views = [view(rng, pool[int(i)]) for i in rng.integers(len(pool), size=batch)]
         hu, heat, regression, weight = (torch.from_numpy(np.stack(v)) for v in zip(*views, strict=True))
         model.train()

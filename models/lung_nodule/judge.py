@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from data import Crop, Sampler, Scan, load_crops, load_phantoms, load_scans, load_shapes, turned
-from finder import PHANTOMS
+from data import Crop, Sampler, Scan, load_crops, open_sampler, turned
+from finder import PHANTOMS, Sources
 from torch import nn
 
 from triage.detectors import _runtime
@@ -78,11 +78,11 @@ def crop_look(crop: Crop, rng: np.random.Generator) -> Any:
     return look_at(Grid(crop.hu, affine), (shift[0], shift[1], shift[2]), SIDE)
 
 
-def collect(folder: Path, work: Path, *, minutes: float, threads: int, seed: int) -> None:
+def collect(sources: Sources, work: Path, *, minutes: float, threads: int, seed: int) -> None:
     """Writes work/looks.npz: looks as bytes, labels, and the scan of each (for a look at the unmarked ones)."""
     finder = finder_network(work, threads)
-    scans = load_scans(folder, "train") + load_phantoms(PHANTOMS)
-    sampler = Sampler(scans, load_shapes(folder, "train"), load_crops(folder, "train"), seed + 100)
+    sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed + 100)
+    scans = hosts.scans
     looks, labels, origins = [], [], []
     begin, turn = time.monotonic(), 0
     while time.monotonic() - begin < 60 * minutes:
@@ -94,6 +94,7 @@ def collect(folder: Path, work: Path, *, minutes: float, threads: int, seed: int
             labels.append(label)
             origins.append(turn % len(scans))
         turn += 1
+        hosts.turn()
         print(
             f"looks: round {turn} {scan.name} places {len(places)} nodules {len(nodules)} "
             f"positive {sum(labels)} of {len(labels)}",
@@ -103,7 +104,7 @@ def collect(folder: Path, work: Path, *, minutes: float, threads: int, seed: int
 
 
 def train_judge(
-    folder: Path, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 24
+    sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 24
 ) -> None:
     """Trains the judge on work/looks.npz and the real crops for about `minutes`; writes work/judge.safetensors."""
     from safetensors.torch import save_file
@@ -113,10 +114,11 @@ def train_judge(
     rng = np.random.default_rng(seed)
     stored = np.load(work / "looks.npz")
     looks, labels = stored["looks"], stored["labels"]
-    crops = load_crops(folder, "train")
+    crops = load_crops(sources.data, "train") if sources.data else []
     real = [(crop_look(c, rng) * 255).astype(np.uint8) for c in crops for _ in range(2)]
-    looks = np.concatenate([looks, np.stack(real)])
-    labels = np.concatenate([labels, np.ones(len(real), labels.dtype)])
+    if real:
+        looks = np.concatenate([looks, np.stack(real)])
+        labels = np.concatenate([labels, np.ones(len(real), labels.dtype)])
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     model = CandidateJudge()
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-3)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from cases import build
-from finder import PHANTOMS
+from data import LUNA16_VAL
+from finder import PHANTOMS, Sources
 
 from triage.detectors import _runtime
 from triage.detectors._grid import canonical
@@ -21,7 +22,10 @@ from triage.detectors.releases import seal_release
 from triage.domain.image import Volume
 from triage.phantom.person import make_thorax, nodule_truth
 from triage.phantom.volume import render_volume
+from triage.qa.evaluate_scans import ScanCase, read_cases, read_luna16
 from triage.qa.metaimage import read_metaimage
+
+Mark = tuple[Any, float, bool]  # LPS mm, diameter mm, excluded
 
 FINDER_FLOOR = -4.0  # logit; below it a peak is nothing
 NODULES_A_SCAN = 1.3  # LUNA16: 1,186 nodules in 888 scans; what the calibrated probability assumes
@@ -68,7 +72,7 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     return np.clip(0.3 + noise / noise.std() * 0.25, 0, 1).astype(np.float32)
 
 
-def candidates(network: Any, judge: Any, volume: Volume, marks: list[Any]) -> list[dict[str, float]]:
+def candidates(network: Any, judge: Any, volume: Volume, marks: list[Mark]) -> list[dict[str, float]]:
     """Every candidate of one scan with its logits and whether it lies on a nodule (1), on nothing (0); marks left out."""
     source = canonical(volume.hu, volume.affine)
     lungs = find_lungs(source)
@@ -87,28 +91,36 @@ def candidates(network: Any, judge: Any, volume: Volume, marks: list[Any]) -> li
     return rows
 
 
-def val_rows(data: Path, work: Path, network: Any, judge: Any) -> tuple[list[dict[str, float]], int]:
-    """(candidates of the inserted val cases, the val scans as they are and four phantoms; number of volumes)."""
-    folder = work / "val"
-    if not (folder / "real" / "cases.csv").exists():
-        build(data, "val", folder)
-    rows, count = [], 0
-    for kind in ("inserted", "real"):
-        marks: dict[str, list[Any]] = {}
-        for r in csv.DictReader((folder / kind / "nodules.csv").open(newline="")):
-            place = np.array([float(r[k]) for k in "xyz"])
-            marks.setdefault(r["path"], []).append((place, float(r["diameter_mm"]), r["excluded"] == "1"))
-        for r in csv.DictReader((folder / kind / "cases.csv").open(newline="")):
-            volume = read_metaimage(folder / kind / r["path"])
-            found = candidates(network, judge, volume, marks.get(r["path"], []))
-            rows += [{**f, "scan": count, "kind": kind} for f in found]
-            count += 1
+def val_volumes(sources: Sources, work: Path) -> Iterator[tuple[str, Volume, list[Mark]]]:
+    """(kind, volume, marks) of the inserted val cases, the val scans as they are, LUNA16's subset 8, and phantoms."""
+    if sources.data:
+        folder = work / "val"
+        if not (folder / "real" / "cases.csv").exists():
+            build(sources.data, "val", folder)
+        for kind in ("inserted", "real"):
+            for case in read_cases(folder / kind / "cases.csv", folder / kind / "nodules.csv"):
+                yield kind, read_metaimage(case.path), _marks(case)
+    if sources.luna16:
+        for case in read_luna16(sources.luna16):
+            if case.path.parent.name == f"subset{LUNA16_VAL}":
+                yield "luna16", read_metaimage(case.path), _marks(case)
     for seed in VAL_PHANTOMS:
         assert seed not in PHANTOMS
         thorax = make_thorax(seed, ["nodule"] if seed % 2 else [])
-        marks_here = [(np.array(c), d, False) for c, d, _, _ in nodule_truth(thorax)]
-        found = candidates(network, judge, render_volume(thorax, slices=120), marks_here)
-        rows += [{**f, "scan": count, "kind": "phantom"} for f in found]
+        marks = [(np.array(c), d, False) for c, d, _, _ in nodule_truth(thorax)]
+        yield "phantom", render_volume(thorax, slices=120), marks
+
+
+def _marks(case: ScanCase) -> list[Mark]:
+    return [(np.array(r.center_lps_mm), r.diameter_mm, r.excluded) for r in case.references]
+
+
+def val_rows(sources: Sources, work: Path, finder: Any, judge: Any) -> tuple[list[dict[str, Any]], int]:
+    """(candidates of all val volumes, number of volumes)."""
+    rows: list[dict[str, Any]] = []
+    count = 0
+    for kind, volume, marks in val_volumes(sources, work):
+        rows += [{**f, "scan": count, "kind": kind} for f in candidates(finder, judge, volume, marks)]
         count += 1
     return rows, count
 
@@ -148,12 +160,12 @@ def calibrate(rows: list[dict[str, Any]], scans: int) -> dict[str, Any]:
     }
 
 
-def release(data: Path, work: Path, target: Path, *, threads: int) -> None:
+def release(sources: Sources, work: Path, target: Path, *, threads: int) -> None:
     """Writes and seals `target`."""
     target.mkdir(parents=True, exist_ok=True)
     export(work, target)
     networks = [_runtime.OpenVinoNetwork(target / f"{part}.xml", threads) for part in ("finder", "judge")]
-    rows, scans = val_rows(data, work, networks[0], networks[1])
+    rows, scans = val_rows(sources, work, networks[0], networks[1])
     (work / "val_rows.json").write_text(json.dumps(rows))
     content = {
         "detector": "lung_nodule",

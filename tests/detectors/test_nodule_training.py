@@ -1,0 +1,120 @@
+"""What the CT training draws: insertion keeps its word about place and size, and LUNA16's layout is read as it is."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from triage.detectors._grid import Grid, canonical
+from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "lung_nodule"))
+import cases
+import data
+import finder
+import insertion
+
+SPACING = (1.5, 0.7, 0.7)
+
+
+def quiet_lung(seed=0):
+    rng = np.random.default_rng(seed)
+    block = np.full((40, 86, 86), -860, np.float32) + rng.normal(0, 15, (40, 86, 86)).astype(np.float32)
+    block[:, 40:44, :] = 30  # a vessel
+    return block, np.ones_like(block)
+
+
+def a_ball(diameter_mm):
+    axes = (np.arange(41) - 20) * 0.6
+    away = np.sqrt(axes[:, None, None] ** 2 + axes[None, :, None] ** 2 + axes[None, None, :] ** 2)
+    return insertion.signed_distance(away < diameter_mm / 2, 0.6)
+
+
+def test_an_inserted_nodule_lies_where_the_label_says_and_is_as_large():
+    block, lung = quiet_lung()
+    before = block.copy()
+    rng = np.random.default_rng(1)
+    look = insertion.Look("solid", 20.0, 0.4, (0.6, 0.6))
+    body = insertion.outline(a_ball(12.0), 0.6, 1.0, rng)
+    lesion = insertion.paint(block, lung, SPACING, (20.3, 20.2, 50.4), body, look, rng, reach_mm=18.0)
+    assert lesion is not None
+    dense = block > -430
+    dense[:, 38:46] = False
+    center = np.argwhere(dense).mean(0)
+    assert np.abs((center - lesion.centre) * np.array(SPACING)).max() < 0.8
+    volume = dense.sum() * np.prod(SPACING)
+    assert (6 * volume / np.pi) ** (1 / 3) == pytest.approx(lesion.diameter_mm, abs=1.0)
+    far = np.abs(np.arange(86) - 50.4) * 0.7 > 19
+    assert (block[:, :, far] == before[:, :, far]).all()
+
+
+def test_a_vessel_is_kept_under_a_nodule():
+    block, lung = quiet_lung()
+    rng = np.random.default_rng(2)
+    look = insertion.Look("ground_glass", -600.0, 1.0, (0.6, 0.6))
+    body = insertion.outline(a_ball(14.0), 0.6, 1.0, rng)
+    insertion.paint(block, lung, SPACING, (20.0, 34.0, 43.0), body, look, rng, reach_mm=18.0)
+    assert block[20, 41:43, 38:48].mean() > -50
+
+
+def test_nothing_is_drawn_where_there_is_no_lung_or_where_it_could_not_be_seen():
+    rng = np.random.default_rng(3)
+    look = insertion.Look("solid", 20.0, 0.4, (0.6, 0.6))
+    body = insertion.outline(a_ball(8.0), 0.6, 1.0, rng)
+    block, lung = quiet_lung()
+    before = block.copy()
+    assert insertion.paint(block, lung * 0, SPACING, (20, 20, 50), body, look, rng, reach_mm=10.0) is None
+    block[:] = before
+    dense = np.full_like(block, 30.0)
+    assert insertion.paint(dense, lung, SPACING, (20, 20, 50), body, look, rng, reach_mm=10.0) is None
+    assert (dense == 30.0).all()
+    assert (block == before).all()
+
+
+@pytest.fixture(scope="module")
+def luna(tmp_path_factory):
+    """Two phantoms as subset0 and subset8 of a folder in LUNA16's layout."""
+    folder = tmp_path_factory.mktemp("luna16")
+    rows = []
+    for subset, seed in ((0, 41), (8, 42)):
+        thorax = make_thorax(seed, nodules=[NoduleSpec(14.0)])
+        volume = render_volume(thorax, slices=80, size_px=192)
+        (folder / f"subset{subset}").mkdir()
+        grid = canonical(volume.hu, volume.affine)
+        cases.write_mhd(folder / f"subset{subset}" / f"1.2.{seed}.mhd", Grid(grid.hu, grid.affine))
+        rows += [[f"1.2.{seed}", *center, d] for center, d, _, _ in nodule_truth(thorax)]
+    with (folder / "annotations.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"])
+        writer.writerows(rows)
+    return folder
+
+
+def test_scans_in_the_luna16_layout_become_training_blocks_with_the_nodule_in_place(luna):
+    scan = next(data.luna16_scans(luna, range(1), seed=0))
+    assert scan.name == "1.2.41"
+    assert len(scan.known) == 1
+    sampler = data.Sampler([scan], None, [], seed=5)
+    seen = 0
+    for _ in range(12):
+        sample = sampler.draw(40, 1.25)
+        for lesion in sample.lesions:
+            z, y, x = (round(c) for c in lesion.centre)
+            if all(3 <= c <= 36 for c in (z, y, x)):
+                assert sample.hu[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].mean() > -400
+                seen += 1
+    assert seen
+
+
+def test_targets_point_at_the_centre_after_every_flip_and_turn():
+    lesion = insertion.Lesion((27.3, 24.6, 30.2), 9.0, "solid")
+    raw = np.zeros((finder.BLOCK,) * 3, np.uint8)
+    for seed in range(20):
+        _, heat, regression, weight = finder.view(np.random.default_rng(seed), (raw, (lesion,), ()))
+        cells = np.argwhere(weight > 0)
+        named = cells + regression[:3, cells[:, 0], cells[:, 1], cells[:, 2]].T
+        assert np.abs(named - named.mean(0)).max() < 1e-3
+        peak = np.argwhere(heat == 1)[0]
+        assert np.abs(named[0] - peak).max() <= 0.51
