@@ -257,3 +257,10 @@ def deliveries(tx: Connection, alert_id: int | None = None) -> list[dict[str, An
     if alert_id is not None:
         query = query.where(delivery.c.alert_id == alert_id)
     return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def oldest_waiting(tx: Connection) -> datetime | None:
+    """When the longest undelivered message was made; None when none waits."""
+    query = select(func.min(delivery.c.created_at)).where(delivery.c.state == DeliveryState.WAITING.value)
+    oldest: datetime | None = tx.execute(query).scalar_one()
+    return oldest

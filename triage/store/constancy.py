@@ -48,6 +48,27 @@ def pending(tx: Connection) -> list[dict[str, Any]]:
     return [dict(r) for r in rows.mappings()]
 
 
+def left_open(tx: Connection) -> list[str]:
+    """Study Instance UIDs of constancy studies with an open alert that no pending check will close.
+
+    The flag came after its check had ended. Index alert_open: the few open alerts are looked at.
+    """
+    awaited = (
+        select(constancy_check.c.id)
+        .where(
+            constancy_check.c.study_instance_uid == study.c.study_instance_uid, constancy_check.c.ok.is_(None)
+        )
+        .exists()
+    )
+    query = (
+        select(study.c.study_instance_uid)
+        .join(alert, alert.c.study_id == study.c.id)
+        .where(alert.c.state == "open", study.c.constancy, ~awaited)
+        .distinct()
+    )
+    return list(tx.execute(query).scalars())
+
+
 def finish(tx: Connection, check_id: int, ok: bool, detail: str, now: datetime) -> None:
     tx.execute(
         update(constancy_check)

@@ -38,6 +38,8 @@ def begin(tx: Connection, detector: str, study_instance_uid: str, now: datetime)
 
 def judge(tx: Connection, operator_routes: Sequence[str], ids: NewId, now: datetime) -> int:
     """End every check whose flag came, or whose time is over; returns how many ended."""
+    for study_instance_uid in constancy.left_open(tx):
+        _put_away(tx, study_instance_uid, now)  # its flag came after its check had ended
     ended = 0
     for check in constancy.pending(tx):
         ok, detail = _verdict(tx, check)

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import Settings
-from triage.store import constancy, events, runs
+from triage.store import alerts, constancy, events, runs
 
 BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
 LATE_RUN = timedelta(minutes=5)
+LATE_DELIVERY = timedelta(minutes=5)  # standards 7.3: operators hear of it by then
 
 
 def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
@@ -21,6 +22,7 @@ def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
     return [
         *(_beat(b, now) for b in events.beats(tx)),
         _waiting(tx, now),
+        _deliveries(tx, now),
         _constancy(tx, settings, now),
         _disk(settings),
     ]
@@ -57,6 +59,20 @@ def _waiting(tx: Connection, now: datetime) -> dict[str, Any]:
         "ok": not late,
         "detail": detail,
         "since": oldest.isoformat() if late and oldest else None,
+    }
+
+
+def _deliveries(tx: Connection, now: datetime) -> dict[str, Any]:
+    oldest = alerts.oldest_waiting(tx)
+    late = oldest is not None and now - oldest > LATE_DELIVERY
+    if oldest is None:
+        return {"name": "deliveries", "ok": True, "detail": "no delivery waits"}
+    text = f"oldest undelivered alert message since {oldest:%H:%M:%S} UTC"
+    return {
+        "name": "deliveries",
+        "ok": not late,
+        "detail": text,
+        "since": oldest.isoformat() if late else None,
     }
 
 

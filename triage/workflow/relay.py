@@ -19,7 +19,7 @@ from triage.channels.protocol import Answer, Channel, Outcome
 from triage.channels.webhook import build_webhook
 from triage.domain.alerting import AlertNotice, DeliveryState, MessageKind, retry_after
 from triage.domain.errors import TriageError
-from triage.domain.finding import FINDING_CODES, Mode
+from triage.domain.finding import FINDING_CODES, Location, Mode, shown
 from triage.hl7.results import build_oru
 from triage.log import get_logger
 from triage.settings import RouteSettings
@@ -77,6 +77,7 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
     order = studies.find_order(tx, study["study_instance_uid"], study["accession_number"]) or {}
     run = runs.get_run(tx, alert["run_id"])
     coded = FINDING_CODES[alert["finding_name"]]
+    place = _place(tx, alert, site)
     return AlertNotice(
         control_id=delivery["control_id"],
         kind=MessageKind(delivery["kind"]),
@@ -107,7 +108,22 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
         detected_at=run["finished_at"] or alert["raised_at"],
         detector_release=f"{run['detector']} {run['version']}",
         rung=delivery["rung"],
+        finding_side=place.side if place else "",
+        finding_zone=place.zone if place else "",
     )
+
+
+def _place(tx: Connection, alert: dict[str, Any], site: Site) -> Location | None:
+    """Where the alert's finding is, through the one gate: None in triage-only mode (standards 0.4)."""
+    found = [
+        f
+        for f in runs.findings_of_runs(tx, [alert["run_id"]])[alert["run_id"]]
+        if f.name == alert["finding_name"]
+    ]
+    if not found:
+        return None
+    best = max(found, key=lambda f: f.probability)
+    return shown(best, site.mode, may_see_inside=False).location
 
 
 def deliver_next(

@@ -115,10 +115,14 @@ def main() -> int:
         alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
-    threads = [
-        RouteThread(database, route, channel_of(route), site, clock, lambda: clockwork.leads)
-        for route in settings.routes
-    ]
+    threads = []
+    for route in settings.routes:
+        try:
+            channel = channel_of(route)
+        except Misconfigured as error:  # one wrong route costs no other; what waits for it turns /health red
+            log.error("route.unusable", route=route.name, error=str(error), fix="triage config check")
+            continue
+        threads.append(RouteThread(database, route, channel, site, clock, lambda: clockwork.leads))
     stop = Stop()
     beat = Beat(database, f"relay@{os.uname().nodename[:24]}")
     beat.start()
