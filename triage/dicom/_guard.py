@@ -7,10 +7,10 @@ to a file. Only `receive` uses this module; an upper layer of our own will take 
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,16 +20,22 @@ from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AddressInformation, AssociationServer, AssociationSocket
 
 from triage.dicom.incoming import IncomingFile, part10_preamble
 from triage.dicom.lobby import Lobby
+from triage.log import get_logger
 
 COMMAND_BYTES = 16_384  # standards 1.5
 UNANSWERED_OBJECTS = 8  # we negotiate no asynchronous window; who sends on without answers is cut off
 
 _config.LOG_HANDLER_LEVEL = "none"  # its lines cost time and carry names
 _config.ENFORCE_UID_CONFORMANCE = True
+logging.getLogger("pynetdicom").addHandler(logging.NullHandler())
+logging.getLogger("pynetdicom").propagate = False
+
+log = get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ class GuardedServer(AssociationServer):
         acceptor.address_info = AddressInformation.from_tuple(self.server_address)
         acceptor.implementation_class_uid = self.ae.implementation_class_uid
         acceptor.implementation_version_name = self.ae.implementation_version_name
-        acceptor.supported_contexts = deepcopy(self.contexts)
+        acceptor.supported_contexts = list(self.contexts)  # negotiation only reads them
         association.requestor.address_info = AddressInformation.from_tuple(address)
         for event, bound in self._handlers.items():
             if isinstance(event, evt.NotificationEvent):
@@ -129,12 +135,31 @@ class _GuardedAssociation(Association):
     def __init__(self, ae: AE, on_end: Callable[[Association], None]) -> None:
         self._on_end = on_end
         super().__init__(ae, MODE_ACCEPTOR)
+        self.dul = _GuardedDul(self)
+        self.acse_timeout, self.network_timeout = (
+            ae.acse_timeout,
+            ae.network_timeout,
+        )  # also the new one's timers
 
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
         finally:
             self._on_end(self)
+
+
+class _GuardedDul(DULServiceProvider):
+    """Ends its association when the state machine meets what its table does not have, instead of leaving it alone."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as e:  # noqa: BLE001 (the association's door: a peer's nonsense ends here)
+            log.warning("association.broken", error=type(e).__name__)
+            self.assoc.is_aborted, self.assoc.is_established = True, False
+            self.assoc._kill = True
+            if self.socket is not None:
+                self.socket.close()
 
 
 class _GuardedSocket(AssociationSocket):

@@ -86,7 +86,7 @@ class Lobby:
             with self._lock:
                 late = [c for c, (_, deadline) in self._waiting.items() if deadline < now]
             for connection in late:
-                self._turn_away(connection, b"")
+                self._last_look(connection)
 
     def _look(self, connection: socket.socket, expected: int) -> None:
         have = connection.recv(expected, socket.MSG_PEEK)
@@ -105,6 +105,17 @@ class Lobby:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             connection.setblocking(True)
             self._admit(connection, address)
+
+    def _last_look(self, connection: socket.socket) -> None:
+        """At the deadline: who is whole by now waited for us, not we for them."""
+        try:
+            for _ in range(2):  # the head, then the body
+                if connection in self._waiting:
+                    self._look(connection, self._selector.get_key(connection).data)
+        except OSError:
+            pass
+        if connection in self._waiting:
+            self._turn_away(connection, b"")
 
     def _forget(self, connection: socket.socket) -> Any:
         self._selector.unregister(connection)

@@ -35,6 +35,8 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
+STOP_SECONDS = 5.0  # for aborted associations to end
+
 _PERMANENT, _TRANSIENT = 1, 2
 
 log = get_logger()
@@ -139,7 +141,8 @@ class Receiver:
         ae.require_called_aet = True
         ae.maximum_pdu_size = limits.pdu_bytes
         ae.maximum_associations = 10_000  # `_requested` counts, with a limit per address too
-        ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 30, 60, limits.idle_seconds
+        # The request lies whole in our buffer before an association begins: nothing of ACSE has to be waited for long.
+        ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 2, 60, limits.idle_seconds
         ae.implementation_class_uid = services.IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = services.IMPLEMENTATION_VERSION_NAME
         ae.add_supported_context(services.VERIFICATION)
@@ -184,8 +187,9 @@ class Receiver:
             left = list(self._sessions)
         for association in left:
             association.abort(block=False)
+        deadline = time.monotonic() + STOP_SECONDS
         for association in left:
-            association.join(timeout=2)
+            association.join(timeout=max(0.0, deadline - time.monotonic()))
         self._server = None
         log.info("receiver.stopped", count=len(left))
 

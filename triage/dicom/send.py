@@ -5,6 +5,7 @@ Each file goes in the transfer syntax that it has; nothing is decoded or changed
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from triage.domain.study import InstanceHeader
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # files leave as they are, piece by piece
 _config.LOG_HANDLER_LEVEL = "none"
+logging.getLogger("pynetdicom").addHandler(logging.NullHandler())
+logging.getLogger("pynetdicom").propagate = False
 
 CONTEXTS = 128  # of one association (PS3.8 9.3.2.2: odd ids 1 to 255)
 PDU_BYTES = 131_072
