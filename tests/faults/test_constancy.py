@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ INTERVAL = 20.0
 class Pager(http.server.BaseHTTPRequestHandler):
     """An operator's webhook that keeps what it is told."""
 
-    told: list[dict[str, str]] = []
+    told: ClassVar[list[dict[str, str]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

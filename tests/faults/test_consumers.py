@@ -1,4 +1,4 @@
-"""A ward system that hangs, closes half way or answers AE: the alert still arrives, once, and nobody else waits (P9, P10)."""
+"""A ward system that hangs, closes half way or answers AE: the alert arrives once and nobody else waits (P9, P10)."""
 
 from __future__ import annotations
 
