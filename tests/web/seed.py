@@ -80,7 +80,7 @@ class Sown:
             )
             for i in range(images)
         ]  # fmt: skip
-        registered = [studies.register(tx, a, SITE.name, arrived) for a in stored][-1]
+        registered = [studies.register(tx, a, SITE.name, SITE.quiet_seconds, arrived) for a in stored][-1]
         study_id, series_id = registered.study_id, registered.series_id
         self._item(tx, study_id, OrderedPriority(ordered), arrived, modality, body_part, view, location)
         if expected is not None:

@@ -1,4 +1,4 @@
-"""`/health`, `/ready`, `/metrics`, `/api/v1/audit`: for probes, Prometheus and auditors. No patient data in the first three."""
+"""`/health`, `/ready`, `/metrics` (no patient data), `/api/v1/audit`: for probes, Prometheus and auditors."""
 
 from __future__ import annotations
 

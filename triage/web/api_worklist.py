@@ -28,12 +28,13 @@ def get_worklist(call: Call) -> dict[str, Any]:
         call.tx, filters, call.now, limit=query.limit + 1, after=shapes.after_cursor(query.cursor)
     )
     page = rows[: query.limit]
+    degraded = health.degraded(call.tx, call.web.settings, call.now)
     return {
-        "items": shapes.worklist_items(call.tx, page, call.now),
+        "items": shapes.worklist_items(call.tx, page, call.now, ai_down=shapes.ai_is_down(degraded)),
         "next": shapes.cursor_of(page[-1]) if len(rows) > query.limit else None,
         "total": worklist.total(call.tx, filters, call.now),
         "hidden_critical": worklist.hidden_critical(call.tx, filters, call.now),
-        "degraded": health.degraded(call.tx, call.web.settings, call.now),
+        "degraded": degraded,
         "ordered_by": "priority",
         "as_of": stamp(call.now),
     }
@@ -91,7 +92,8 @@ def one_item(call: Call, study_uid: str) -> dict[str, Any]:
     rows = worklist.listing(call.tx, Filters(states=EVERY_STATE, study_uid=study_uid), call.now, limit=1)
     if not rows:
         raise read.NotFound("no such study")
-    return shapes.worklist_items(call.tx, rows, call.now)[0]
+    down = shapes.ai_is_down(health.degraded(call.tx, call.web.settings, call.now))
+    return shapes.worklist_items(call.tx, rows, call.now, ai_down=down)[0]
 
 
 def _texts(text: str) -> list[str]:

@@ -87,8 +87,12 @@ def check_csrf(expected: str) -> None:
 
 
 def _check_origin() -> None:
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    """Another site's form or script. Our own forms say `Origin: null`, since we send `Referrer-Policy: no-referrer`
+    (Fetch, "append a request Origin header"); browsers that say so also say Sec-Fetch-Site."""
+    from_where = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin", "null")
+    foreign = origin != "null" and urlsplit(origin).netloc != request.host
+    if foreign or from_where not in (None, "same-origin", "none"):
         raise Denied(403, "this request came from another site")
 
 
@@ -99,8 +103,8 @@ def cookie_name(web: Web) -> str:
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
-def sign_in_page(call: Call) -> str:
-    return render_template("sign_in.html", error="", next=_own_path(request.args.get("next", "")))
+def sign_in_page(_: Call) -> str:
+    return render_template("sign_in.html", error="", next=own_path(request.args.get("next", "")))
 
 
 def sign_in(call: Call) -> Response:
@@ -108,7 +112,7 @@ def sign_in(call: Call) -> Response:
     _check_origin()
     web, now = call.web, call.now
     name, password = request.form.get("name", "")[:80], request.form.get("password", "")[:1000]
-    target = _own_path(request.form.get("next", ""))
+    target = own_path(request.form.get("next", ""))
     wait = max(
         web.rates.wait_seconds(SIGN_IN_ADDRESS, request.remote_addr or ""),
         web.rates.wait_seconds(SIGN_IN_ACCOUNT, name),
@@ -163,7 +167,7 @@ def _end_old_session(web: Web, tx: Any) -> None:
         users.close_session(tx, users.digest(old))
 
 
-def _own_path(target: str) -> str:
+def own_path(target: str) -> str:
     """A path of ours, or "": never a way out to another host."""
     fine = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if fine and len(target) < 500 and "\\" not in target else ""
@@ -171,7 +175,7 @@ def _own_path(target: str) -> str:
 
 def sign_in_redirect() -> Response:
     here = request.full_path.rstrip("?") if request.method == "GET" else ""
-    return make_response(redirect(url_for("GET /sign-in", next=_own_path(here) or None)))
+    return make_response(redirect(url_for("GET /sign-in", next=own_path(here) or None)))
 
 
 def need_person(call: Call) -> None:

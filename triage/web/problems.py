@@ -116,7 +116,7 @@ def _of_domain(error: Exception) -> Response | None:
 
 def _of_http(error: HTTPException) -> Response:
     if error.response is not None:
-        return Response(error.response.get_data(), error.response.status_code, dict(error.response.headers))
+        return error.response  # type: ignore[return-value]
     status = error.code or 500
     slug = _SLUG_OF_STATUS.get(status, "internal" if status >= 500 else "bad-request")
     response = problem(status, slug, KINDS[slug][1].replace("`", ""))

@@ -24,7 +24,14 @@ _CLOCK_SLACK = timedelta(minutes=1)
 _CLOCK_OLDEST = timedelta(hours=24)
 
 
-def worklist_items(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+def ai_is_down(degraded: Sequence[dict[str, Any]]) -> bool:
+    """Does no worker answer, or does the queue stand still? Then rows that wait say AI_DOWN (architecture 8)."""
+    return any(d["part"] == "queue" or d["part"].startswith("worker") for d in degraded)
+
+
+def worklist_items(
+    tx: Connection, rows: Sequence[dict[str, Any]], now: datetime, *, ai_down: bool
+) -> list[dict[str, Any]]:
     """Rows of `store.worklist.listing` as the API says them."""
     study_ids = [r["study_id"] for r in rows]
     images = worklist.image_counts(tx, study_ids)
@@ -35,7 +42,7 @@ def worklist_items(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime
     return [
         _item(
             row, places.get(row["id"], (None, None)), images.get(row["study_id"], empty),
-            alert_of.get(row["study_id"]), senders.get(row["study_id"], ""), now,
+            alert_of.get(row["study_id"]), senders.get(row["study_id"], ""), now, ai_down,
         )
         for row in rows
     ]  # fmt: skip
@@ -43,9 +50,9 @@ def worklist_items(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime
 
 def _item(
     r: dict[str, Any], places: tuple[int | None, int | None], images: dict[str, Any], alert: dict[str, Any] | None,
-    sender: str, now: datetime,
+    sender: str, now: datetime, ai_down: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    status, reason, detail = _ai(r)
+    status, reason, detail = _ai(r, ai_down)
     waits = r["state"] in worklist.OPEN_STATES
     overdue = overdue_reason(r["bound_at"], now) if waits else None
     reasons = list(r["reasons"])
@@ -88,8 +95,10 @@ def _item(
     }
 
 
-def _ai(r: dict[str, Any]) -> tuple[str | None, str, str]:
+def _ai(r: dict[str, Any], ai_down: bool) -> tuple[str | None, str, str]:
     """A study that no detector reads has no run; that too is a stated reason (promise 2)."""
+    if ai_down and r["ai_status"] in ("requested", "running"):
+        return r["ai_status"], ReasonCode.AI_DOWN.value, ""
     if r["ai_status"]:
         return r["ai_status"], r["ai_reason"], r["ai_detail"]
     if r["modality"] not in _READ_MODALITIES:

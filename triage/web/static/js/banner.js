@@ -1,0 +1,53 @@
+// The banner: critical and unanswered, in its reserved slot. Closed by an act of a person or by the server, never by a
+// cross, by scrolling or by time (ux 9).
+
+import { span } from "./cell.js";
+import { tick } from "./time.js";
+
+export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, later, list }) {
+  let alerts = [];
+  let announced = new Set();
+  return {
+    get first() { return alerts[0] ?? null; },
+    tick() { slot.querySelectorAll("[data-k]").forEach(tick); },
+    show(coming) {
+      const fresh = coming.filter((a) => !announced.has(a.id));
+      if (fresh.length) shout.textContent = `Critical: ${fresh[0].finding}, ${fresh[0].name}, ${fresh[0].location}`;
+      announced = new Set(coming.map((a) => a.id));
+      const same = JSON.stringify(coming) === JSON.stringify(alerts);
+      alerts = coming;
+      if (!same || !slot.firstChild !== !alerts.length) draw();
+    },
+  };
+
+  function draw() {
+    if (!alerts.length) { slot.replaceChildren(); return; }
+    const alert = alerts[0];
+    const box = span("div", "", "banner");
+    box.dataset.alert = alert.id;
+    box.append(span("span", alert.exhausted ? "!! CRITICAL, NOBODY ANSWERED" : "!! CRITICAL", "what"));
+    const line = span("span", `${alert.finding}  ${alert.name}  ${alert.location}  acquired ${alert.acquired}  waiting `, "line");
+    const wait = span("span", "");
+    wait.dataset.k = "since";
+    wait.dataset.at = alert.since;
+    wait.append(span("span", "", "time"));
+    tick(wait);
+    line.append(wait);
+    if (alert.step) line.append(`  step ${alert.step}`);
+    if (alert.assigned) line.append(`  handed to ${alert.assigned}`);
+    box.append(line);
+    if (alerts.length > 1) box.append(button(`+${alerts.length - 1} more (L)`, list));
+    box.append(button("Open", () => open(alert)));
+    if (mayAct) {
+      box.append(button("Acknowledge X", () => acknowledge(alert)), button("Hand over E", () => handover(alert)));
+      if (alert.may_later) box.append(button("Later", () => later(alert)));
+    }
+    slot.replaceChildren(box);
+  }
+
+  function button(words, run) {
+    const made = span("button", words);
+    made.addEventListener("click", run);
+    return made;
+  }
+}
