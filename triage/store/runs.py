@@ -15,6 +15,8 @@ from triage.domain.suitability import NotSuitable
 from triage.store.schema import finding, release, run, series, study
 from triage.store.upsert import insert_or_get
 
+SHADOW = "shadow"  # the queue of runs that are looked at by QA alone
+
 
 @dataclass(frozen=True)
 class Leased:
@@ -202,15 +204,6 @@ def give_up_crashed(tx: Connection, now: datetime) -> list[int]:
     return [int(r.study_id) for r in rows]
 
 
-def release_lease(tx: Connection, run_id: int, token: str) -> None:
-    """A worker that drains gives its run back at once, its attempt uncounted."""
-    tx.execute(
-        update(run)
-        .where(run.c.id == run_id, run.c.lease_token == token, run.c.state == RunState.RUNNING.value)
-        .values(state=RunState.REQUESTED.value, lease_until=None, lease_token="", attempts=run.c.attempts - 1)
-    )
-
-
 def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 500) -> list[tuple[int, str]]:
     """(run id, queue) of runs that nobody holds and nobody was woken for lately; marks them as woken."""
     waiting = or_(
@@ -246,7 +239,7 @@ def supersede_older(tx: Connection, run_id: int) -> None:
     """
     this = (
         tx.execute(
-            select(run, release.c.detector, release.c.state.label("release_state"))
+            select(run, release.c.detector)
             .join(release, release.c.id == run.c.release_id)
             .where(run.c.id == run_id)
         )
@@ -254,9 +247,9 @@ def supersede_older(tx: Connection, run_id: int) -> None:
         .one()
     )
     same_line = (
-        run.c.release_id == this["release_id"]
-        if this["release_state"] == "shadow"
-        else and_(release.c.detector == this["detector"], release.c.state != "shadow")
+        and_(run.c.release_id == this["release_id"], run.c.queue == SHADOW)
+        if this["queue"] == SHADOW
+        else and_(release.c.detector == this["detector"], run.c.queue != SHADOW)
     )
     rows = tx.execute(
         select(run.c.id, run.c.state, run.c.sop_instance_uids)
@@ -312,13 +305,15 @@ def add_findings(tx: Connection, run_id: int, study_id: int, findings: Sequence[
 
 
 def current(tx: Connection, study_id: int) -> list[dict[str, Any]]:
-    """Runs of active releases that count (not superseded), oldest first, with `detector` and `version`."""
+    """Runs that count (asked for as more than a shadow, not superseded), oldest first, with `detector`, `version`.
+
+    What a run was asked for decides, not what its release became: an activated shadow release counts from its next
+    run on (I19, I20).
+    """
     rows = tx.execute(
         select(run, release.c.detector, release.c.version)
         .join(release, release.c.id == run.c.release_id)
-        .where(
-            run.c.study_id == study_id, run.c.state != RunState.SUPERSEDED.value, release.c.state != "shadow"
-        )
+        .where(run.c.study_id == study_id, run.c.state != RunState.SUPERSEDED.value, run.c.queue != SHADOW)
         .order_by(run.c.id)
     ).mappings()
     return [dict(r) for r in rows]
@@ -375,7 +370,7 @@ def findings_of_runs(tx: Connection, run_ids: Sequence[int]) -> dict[int, list[F
 
 
 def counting_findings(tx: Connection, study_id: int) -> list[tuple[int, Finding]]:
-    """(run id, finding) of completed current runs of active releases: what may move the study."""
+    """(run id, finding) of completed current runs: what may move the study."""
     runs = [r["id"] for r in current(tx, study_id) if r["state"] == RunState.COMPLETED.value]
     return [(i, f) for i, fs in findings_of_runs(tx, runs).items() for f in fs]
 
