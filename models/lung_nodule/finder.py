@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import Sample, open_sampler, turned
+from insertion import Lesion
 from torch import Tensor, nn
 
 from triage.detectors._nets3d import STRIDE, NoduleFinder
@@ -119,8 +120,6 @@ def _turn_vectors(rng: np.random.Generator, vectors: Any) -> Any:
 
 
 def _moved(lesions: Any, start: Any) -> Any:
-    from insertion import Lesion
-
     return tuple(
         Lesion(
             (le.centre[0] - start[0], le.centre[1] - start[1], le.centre[2] - start[2]),
@@ -134,7 +133,7 @@ def _moved(lesions: Any, start: Any) -> Any:
 def train_finder(
     sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
 ) -> None:
-    """Trains for about `minutes` of wall clock and writes work/finder.safetensors every 100 steps; goes on from it."""
+    """Trains for about `minutes` of processor time and writes work/finder.safetensors every 100 steps; goes on from it."""
     from safetensors.torch import load_file, save_file
 
     torch.set_num_threads(threads)
@@ -151,8 +150,8 @@ def train_finder(
     rng, pool = np.random.default_rng(seed), []
     for _ in range(400):
         pool.append(queue.get())
-    begin, step, seen, shown = time.monotonic(), 0, 0, []
-    while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
+    begin, step, seen, shown = time.process_time(), 0, 0, []
+    while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
         for _ in range(2):
             if not queue.empty():
                 pool.append(queue.get())

@@ -84,8 +84,8 @@ def collect(sources: Sources, work: Path, *, minutes: float, threads: int, seed:
     sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed + 100)
     scans = hosts.scans
     looks, labels, origins = [], [], []
-    begin, turn = time.monotonic(), 0
-    while time.monotonic() - begin < 60 * minutes:
+    begin, turn = time.process_time(), 0
+    while time.process_time() - begin < 60 * minutes:
         scan = scans[turn % len(scans)]
         native, nodules = crowded(sampler, scan)
         places = find_places(finder, native, scan.lungs, floor=-4.0)
@@ -106,7 +106,7 @@ def collect(sources: Sources, work: Path, *, minutes: float, threads: int, seed:
 def train_judge(
     sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 24
 ) -> None:
-    """Trains the judge on work/looks.npz and the real crops for about `minutes`; writes work/judge.safetensors."""
+    """Trains the judge on work/looks.npz and the real crops for about `minutes` of processor time."""
     from safetensors.torch import save_file
 
     torch.set_num_threads(threads)
@@ -122,8 +122,8 @@ def train_judge(
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     model = CandidateJudge()
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-3)
-    begin, step, shown = time.monotonic(), 0, []
-    while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
+    begin, step, shown = time.process_time(), 0, []
+    while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1.0, step / 50) * max(0.01, 0.5 + 0.5 * np.cos(np.pi * share))
         picked = np.concatenate([rng.choice(yes, batch // 3), rng.choice(no, batch - batch // 3)])

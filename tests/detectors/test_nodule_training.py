@@ -10,11 +10,17 @@ import pytest
 from triage.detectors._grid import Grid, canonical
 from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models" / "lung_nodule"))
-import cases
-import data
-import finder
-import insertion
+TRAINING = str(Path(__file__).resolve().parents[2] / "models" / "lung_nodule")
+sys.path.insert(0, TRAINING)
+import cases  # noqa: E402
+import data  # noqa: E402
+import finder  # noqa: E402
+import insertion  # noqa: E402
+
+# The other detector's training has modules of the same names.
+sys.path.remove(TRAINING)
+for name in ("cases", "data", "finder", "insertion"):
+    del sys.modules[name]
 
 SPACING = (1.5, 0.7, 0.7)
 
