@@ -31,6 +31,8 @@ class Arrived(StrEnum):
 
 @dataclass(frozen=True)
 class Registered:
+    """series_id and instance_id: of what is held under this UID; 0 for an object of another patient."""
+
     arrived: Arrived
     study_id: int
     series_id: int
@@ -83,26 +85,35 @@ def register(tx: Connection, arrival: Arrival, site: str, quiet_seconds: float, 
         tx, study, {"study_instance_uid": h.study_instance_uid}, _study_values(arrival, patient_id, site, now)
     )
     held_patient = tx.execute(select(study.c.patient_id).where(study.c.id == study_id)).scalar_one()
-    series_id, _ = insert_or_get(
-        tx,
-        series,
-        {"series_instance_uid": h.series_instance_uid, "study_id": study_id},
-        _series_values(arrival, now),
-    )
     if held_patient != patient_id:
         _set_aside(tx, arrival, None, Arrived.OTHER_PATIENT, now)
-        return Registered(Arrived.OTHER_PATIENT, study_id, series_id, 0)
-    instance_id, inserted = insert_or_get(
-        tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
-    )
-    if inserted:
-        reopened = _touch(tx, arrival, study_id, series_id, quiet_seconds, now)
-        return Registered(Arrived.NEW, study_id, series_id, instance_id, reopened)
-    digest = tx.execute(select(instance.c.digest).where(instance.c.id == instance_id)).scalar_one()
-    if digest == arrival.digest:
-        return Registered(Arrived.DUPLICATE, study_id, series_id, instance_id)
-    _set_aside(tx, arrival, instance_id, Arrived.CONFLICT, now)
-    return Registered(Arrived.CONFLICT, study_id, series_id, instance_id)
+        return Registered(Arrived.OTHER_PATIENT, study_id, 0, 0)
+    held = _find_instance(tx, h.sop_instance_uid)
+    if held is None:
+        # Only now: an object that is kept aside must not leave an empty series for which its study waits for ever.
+        series_id, _ = insert_or_get(
+            tx,
+            series,
+            {"series_instance_uid": h.series_instance_uid, "study_id": study_id},
+            _series_values(arrival, now),
+        )
+        _, inserted = insert_or_get(
+            tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
+        )
+        held = _find_instance(tx, h.sop_instance_uid)  # ours, or that of a sender who was faster
+        assert held is not None
+        if inserted:
+            reopened = _touch(tx, arrival, study_id, series_id, quiet_seconds, now)
+            return Registered(Arrived.NEW, study_id, series_id, held.id, reopened)
+    if held.digest == arrival.digest:
+        return Registered(Arrived.DUPLICATE, study_id, held.series_id, held.id)
+    _set_aside(tx, arrival, held.id, Arrived.CONFLICT, now)
+    return Registered(Arrived.CONFLICT, study_id, held.series_id, held.id)
+
+
+def _find_instance(tx: Connection, sop_instance_uid: str) -> Any:
+    columns = (instance.c.id, instance.c.series_id, instance.c.digest)
+    return tx.execute(select(*columns).where(instance.c.sop_instance_uid == sop_instance_uid)).first()
 
 
 def _study_values(arrival: Arrival, patient_id: int, site: str, now: datetime) -> dict[str, Any]:
@@ -275,7 +286,9 @@ def set_expected_count(tx: Connection, series_instance_uid: str, count: int, now
 
 
 def study_is_arriving(tx: Connection, study_id: int) -> bool:
-    query = select(func.count()).where(series.c.study_id == study_id, series.c.state == "receiving")
+    query = select(func.count()).where(
+        series.c.study_id == study_id, series.c.state == "receiving", series.c.instance_count > 0
+    )
     return tx.execute(query).scalar_one() > 0
 
 
