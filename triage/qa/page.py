@@ -33,11 +33,10 @@ _TIMES = ("n", "open", "median", "75 %", "90 %", "95 %", "longest")
 _SHARE = ("share", "95 % interval", "count", "of")
 
 
-def to_html(report: dict[str, Any]) -> str:
-    """One self-contained page of the report that `qa.report.build` made."""
-    head = report["head"]
+def fragment(report: dict[str, Any]) -> str:
+    """The parts of the page without its frame, for `/qa`; every value is escaped."""
     body = [
-        _top(head),
+        _top(report["head"]),
         _coverage(report),
         _flags(report),
         _times(report),
@@ -47,11 +46,17 @@ def to_html(report: dict[str, Any]) -> str:
         _changes(report["changes"]),
         _how(report["definitions"]),
     ]
+    return "".join(body)
+
+
+def to_html(report: dict[str, Any]) -> str:
+    """One self-contained page of the report that `qa.report.build` made."""
+    head = report["head"]
     title = f"{head['title']} · {head['site']}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>{fragment(report)}</main></body></html>\n"
     )
 
 

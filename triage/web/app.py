@@ -31,6 +31,7 @@ from triage.web import (
     pages,
     present,
     problems,
+    text_pages,
 )
 from triage.web.context import Call, Clock, Route, Web
 from triage.web.problems import Denied
@@ -46,6 +47,7 @@ ROUTES: tuple[Route, ...] = (
     *openapi.ROUTES,
     *auth.ROUTES,
     *pages.ROUTES,
+    *text_pages.ROUTES,
 )
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

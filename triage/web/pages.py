@@ -64,7 +64,7 @@ def worklist_page(call: Call, uid: str = "") -> str:
     panel = _panel(call, uid) if uid else None
     return render_template(
         "worklist.html", page="worklist", who=call.who, site=call.web.settings.site, tabs=TABS, query=query,
-        said=found, panel=panel, open_uid=uid, filters=_choices(call), colleagues=_colleagues(call),
+        said=found, panel=panel, open_uid=uid, filters=_choices(call), colleagues=colleagues(call),
         chips=list(zip(CHIPS, CHIP_WORDS, strict=True)), take_over_words=TAKE_OVER_WORDS, theme=theme(call),
         flaggable=present.flaggable(), overlay=_may_overlay(call), now=stamp(call.now),
     )  # fmt: skip
@@ -125,11 +125,11 @@ def _states(tab: str) -> tuple[str, ...]:
     return EVERY_STATE if tab in ("all", "alerts") else OPEN_STATES
 
 
-def banner(call: Call) -> list[dict[str, Any]]:
-    """Alerts that nobody has answered, newest first, those put off left out while they are (ux 9)."""
+def banner(call: Call, *, put_off: bool = False) -> list[dict[str, Any]]:
+    """Alerts that nobody has answered, newest first; those put off are left out while they are (ux 9)."""
     said = []
-    for row in alerts.listing(call.tx, states=alerts.UNANSWERED, limit=50):
-        if row["later_until"] is not None and row["later_until"] > call.now:
+    for row in alerts.listing(call.tx, states=alerts.UNANSWERED, limit=100):
+        if not put_off and row["later_until"] is not None and row["later_until"] > call.now:
             continue
         alert = shapes.alert(row)
         said.append(
@@ -175,7 +175,7 @@ def _choices(call: Call) -> dict[str, list[str]]:
     return {name: reading.names(call.tx, name) for name in ("modality", "location", "site")}
 
 
-def _colleagues(call: Call) -> list[tuple[str, str]]:
+def colleagues(call: Call) -> list[tuple[str, str]]:
     people = users.listing(call.tx)
     fit = [
         u

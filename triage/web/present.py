@@ -96,14 +96,17 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
 
 def why(item: Mapping[str, Any]) -> Cell:
     reasons = item["reasons"]
-    texts = [reason_words(r) for r in reasons]
-    more = len(reasons) - 1
+    texts = [reason_words(r) for r in reasons] or ["routine order"]
+    more = len(texts) - 1
+    shown = item["priority_class"]
+    if reasons and reasons[0]["code"] == "OVERDUE":
+        shown = "high"  # past its bound an item stands among the high ones (architecture 4)
     return {
-        "g": GLYPHS[item["priority_class"]],
-        "w": WORDS[item["priority_class"]],
-        "t": texts[0] if texts else "routine order",
+        "g": GLYPHS[shown],
+        "w": WORDS[shown],
+        "t": texts[0],
         "m": f"+{more}" if more else "",
-        "c": item["priority_class"],
+        "c": shown,
         "h": "; ".join(texts),
     }
 
@@ -116,6 +119,8 @@ def reason_words(reason: Mapping[str, Any]) -> str:
         display = FINDING_CODES[name].display if name in FINDING_CODES else name
         capped = ", not raised: hourly limit" if "hourly limit" in reason["text"] else ""
         return f"suspected {display}{capped}"
+    if code == "OVERDUE":
+        return f"overdue, {reason['text']}"
     return f"✋ {reason['text']}" if code == "RAISED_BY_HAND" else str(reason["text"])
 
 

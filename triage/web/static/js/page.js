@@ -1,0 +1,26 @@
+// Pages of text that stay true: reload when something of their kind changed and nobody is in the middle of a form.
+
+import "./idle.js";
+import { somebodyIsHere } from "./idle.js";
+import { follow } from "./live.js";
+
+const live = document.getElementById("live");
+const since = live.textContent;
+let waiting = false;
+
+const busy = () => document.querySelector("details[open]") !== null || document.activeElement?.matches("input, select");
+function change(kind) {
+  if (kind !== "poll" && kind !== live.dataset.kind) return;
+  waiting = true;
+}
+setInterval(() => { if (waiting && !busy() && somebodyIsHere()) location.reload(); }, 500);
+
+follow({
+  onChange: change,
+  onHealth() { if (live.dataset.kind === "health") change("health"); },
+  onAge({ age, stale, offline }) {
+    const text = offline ? "Offline. What is shown may be old; nothing can be acknowledged."
+      : stale ? `May be out of date: last news ${Math.round(age / 1000)} s ago.` : since;
+    if (live.textContent !== text) live.textContent = text;
+  },
+});

@@ -1,0 +1,212 @@
+"""Pages beside the list: alerts, the phone page, QA, audit, health. Plain forms, right without any script."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from flask import Response, make_response, redirect, render_template, request
+from markupsafe import Markup
+from pydantic import Field
+
+from triage.domain.alerting import AlertState
+from triage.domain.errors import Conflict, Refused
+from triage.qa import page as qa_page
+from triage.qa import report as qa_report
+from triage.store import alerts, audit, events, reading, runs
+from triage.web import auth, models, present, shapes
+from triage.web.context import Call, Route, stamp
+from triage.web.pages import banner, colleagues, display_names, theme
+from triage.workflow import anchors, health, read
+
+_QA_DAYS = 7
+_QA_DAYS_MAX = 400
+_PAST = tuple(s.value for s in AlertState if s.value not in alerts.UNANSWERED)
+
+
+def alerts_page(call: Call) -> str:
+    """Open alerts first, then past ones."""
+    return _page(
+        call, "alerts.html", "alerts", opened=_cards(call), past=_past(call), colleagues=colleagues(call)
+    )
+
+
+def phone_page(call: Call) -> str:
+    """For the on-call: open alerts, large buttons, initials alone."""
+    return _page(call, "phone.html", "phone", opened=_cards(call), colleagues=colleagues(call))
+
+
+def act_on_alert(call: Call, alert_id: int, act: str) -> Response:
+    """A form of `/alerts` or `/m`; comes back there with words when it was refused."""
+    back = auth.own_path(request.form.get("next", "")) or "/alerts"
+    try:
+        with call.web.database.write() as tx:
+            if act == "acknowledge":
+                read.acknowledge_alert(tx, alert_id, call.who.name, call.now)
+            elif act == "handover":
+                read.handover_alert(tx, alert_id, call.who.name, request.form.get("to", ""), call.now)
+            else:
+                raise read.NotFound("no such act")
+    except (Conflict, Refused) as error:
+        page = render_template("refused.html", why=str(error), back=back, who=call.who, theme="")
+        return make_response(page, 404 if isinstance(error, read.NotFound) else 409)
+    return make_response(redirect(back))
+
+
+def _cards(call: Call) -> list[dict[str, Any]]:
+    rows = alerts.listing(call.tx, states=alerts.UNANSWERED, limit=100)
+    said = {a["id"]: a for a in banner(call, put_off=True)}
+    cards = []
+    for row in rows:
+        patient = shapes.patient(row)
+        cards.append(
+            said[row["id"]]
+            | {
+                "initials": present.initials(row["patient_name"]),
+                "sex_age": present.sex_age(patient),
+                "last_four": row["patient_code"][-4:],
+                "waiting": present.hours(
+                    (call.now - (row["acquired_at"] or row["raised_at"])).total_seconds()
+                ),
+                "raised": stamp(row["raised_at"]),
+                "state": row["state"],
+            }
+        )
+    return cards
+
+
+def _past(call: Call) -> list[dict[str, Any]]:
+    names = display_names(call)
+    rows = alerts.listing(call.tx, states=_PAST, limit=100)
+    return [
+        shapes.alert(r)
+        | {
+            "name": present.person(r["patient_name"]),
+            "by": names.get(r["acknowledged_by"], r["acknowledged_by"]),
+            "minutes": None
+            if r["acknowledged_at"] is None
+            else (r["acknowledged_at"] - r["raised_at"]).total_seconds() / 60,
+        }
+        for r in rows
+    ]
+
+
+# --- QA ------------------------------------------------------------------------------------------------------
+
+
+class Period(models.Request):
+    """Dates in UTC; `to` is not part of the period."""
+
+    start: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="from")] = ""
+    end: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="to")] = ""
+    format: Annotated[str, Field(pattern=r"^(json|csv)$")] = "json"
+
+
+def qa_dashboard(call: Call) -> str:
+    """The QA report of a period; for inside the department."""
+    start, end = _period(call)
+    report = qa_report.build(call.tx, start, end, call.web.settings, call.now, deidentified=False)
+    return _page(
+        call,
+        "qa.html",
+        "qa",
+        report=Markup(qa_page.fragment(report)),
+        start=f"{start:%Y-%m-%d}",
+        end=f"{end:%Y-%m-%d}",
+    )  # fmt: skip - the fragment escapes what it holds
+
+
+def get_qa_report(call: Call) -> Any:
+    """The QA report of a period as JSON, or CSV with `format=csv`; de-identified."""
+    start, end = _period(call)
+    report = qa_report.build(call.tx, start, end, call.web.settings, call.now)
+    if call.query.format == "csv":
+        response = Response(qa_report.to_csv(report), mimetype="text/csv; charset=utf-8")
+        response.headers["Content-Disposition"] = f'attachment; filename="qa-{start:%Y%m%d}-{end:%Y%m%d}.csv"'
+        return response
+    return report
+
+
+def _period(call: Call) -> tuple[datetime, datetime]:
+    tomorrow = call.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    end = _day(call.query.end) or tomorrow
+    start = _day(call.query.start) or end - timedelta(days=_QA_DAYS)
+    if not timedelta(0) < end - start <= timedelta(days=_QA_DAYS_MAX):
+        raise Refused(f"a period has at least one day and at most {_QA_DAYS_MAX}")
+    return start, end
+
+
+def _day(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Refused(f"{text} is not a day of the calendar") from error
+
+
+# --- audit and health ----------------------------------------------------------------------------------------
+
+
+def audit_page(call: Call) -> str:
+    """Who did what to which object, newest page first; read only."""
+    query: models.AuditQuery = call.query
+    head = audit.head(call.tx)
+    last = head[0] if head else 0
+    narrowed = bool(query.object_kind or query.object_id)
+    after = query.after if query.after or narrowed else max(0, last - 100)
+    found = audit.events(
+        call.tx, object_kind=query.object_kind, object_id=query.object_id, after=after, limit=100
+    )
+    return _page(
+        call, "audit.html", "audit", events=found[::-1], head=head, query=query,
+        newer=found[-1]["number"] if found and found[-1]["number"] < last else None,
+        older=max(0, found[0]["number"] - 101) if found and found[0]["number"] > 1 and not narrowed else None,
+    )  # fmt: skip
+
+
+def verify_audit(call: Call) -> str:
+    """Walk the whole chain against its anchors and say whether it is whole."""
+    home = call.web.settings.home
+    held = anchors.read_anchors(home)
+    answer = audit.verify(call.tx, held, anchors.anchor_key(home) if held else b"")
+    return _page(call, "audit_verified.html", "audit", answer=answer, anchors=len(held))
+
+
+def health_page(call: Call) -> str:
+    """A light per part, since when, and what is known of it."""
+    figures = reading.figures(call.tx)
+    return _page(
+        call, "health.html", "health", checks=health.checks(call.tx, call.web.settings, call.now),
+        beats=events.beats(call.tx), releases=runs.releases(call.tx), figures=figures,
+        deliveries=[d for d in alerts.deliveries(call.tx) if d["state"] in ("waiting", "parked")][-50:],
+        settings=call.web.settings, listeners=call.web.feed.listeners,
+    )  # fmt: skip
+
+
+def _page(call: Call, template: str, page: str, **values: Any) -> str:
+    return render_template(
+        template,
+        page=page,
+        who=call.who,
+        site=call.web.settings.site,
+        theme=theme(call),
+        now=stamp(call.now),
+        **values,
+    )
+
+
+ALERTS = ("worklist:read", "alerts:act")
+ROUTES = (
+    Route(path="/alerts", view=alerts_page, scopes=ALERTS, html=True),
+    Route(path="/m", view=phone_page, scopes=ALERTS, html=True),
+    Route(
+        path="/alerts/<int:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
+        scopes=("alerts:act",), html=True, needs_tx=False,
+    ),
+    Route(path="/qa", view=qa_dashboard, scopes=("qa:read",), query=Period, html=True),
+    Route(path="/api/v1/reports/qa", view=get_qa_report, scopes=("qa:read",), query=Period),
+    Route(path="/audit", view=audit_page, scopes=("audit:read",), query=models.AuditQuery, html=True),
+    Route(path="/audit/verify", view=verify_audit, scopes=("audit:read",), html=True),
+    Route(path="/admin/health", view=health_page, scopes=("admin",), html=True),
+)  # fmt: skip
