@@ -71,6 +71,12 @@ def set_pixels(ds: Dataset, pixels: NDArray[Any], *, bits_stored: int) -> None:
     ds.add_new(0x7FE00010, "OW", pixels.tobytes())
 
 
+def pixels(ds: Dataset) -> NDArray[Any]:
+    """Stored values of an uncompressed object."""
+    kind = f"{'<i' if ds.PixelRepresentation else '<u'}{ds.BitsAllocated // 8}"
+    return np.frombuffer(ds.PixelData, kind).reshape(ds.Rows, ds.Columns)
+
+
 def changed(ds: Dataset, **changes: Any) -> Dataset:
     for keyword, value in changes.items():
         if value is None:
