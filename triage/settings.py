@@ -58,6 +58,7 @@ class DicomSettings(_Table):
     reserve_bytes: Annotated[int, Field(ge=0)] = (
         256 << 20
     )  # below this much free disk stores are answered A700
+    archive: str = ""  # name of the peer that is asked how many slices a series has; "" asks nobody
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant (shown on /health)
 
 

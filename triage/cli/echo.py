@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from sqlalchemy import select
 
 from triage.cli.common import open_database, say
 from triage.cli.main import State
@@ -21,7 +20,7 @@ from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.phantom.identity import identity_for
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_radiograph
-from triage.store.schema import peer as peer_table
+from triage.store import peers
 
 SEED, SIZE_PX = 7, 512
 
@@ -34,7 +33,7 @@ def echo(state: State, peer: str, no_store: bool) -> None:
     """Name, connection, C-ECHO, then a real store of a phantom (patient id TRIAGE-CONSTANCY...)."""
     settings = state.settings()
     with open_database(settings).read() as tx:
-        row = tx.execute(select(peer_table).where(peer_table.c.name == peer)).mappings().first()
+        row = peers.find(tx, peer)
     if row is None:
         raise Refused(f"no peer is called {peer!r}: triage peer list")
     host, port, called, calling = row["host"], row["port"], row["ae_title"], settings.dicom.ae_title

@@ -36,6 +36,11 @@ class Evidence:
     first_instance_at: datetime
     last_instance_at: datetime
 
+    @property
+    def is_short(self) -> bool:
+        """Somebody who knows says that more instances exist than we hold."""
+        return self.expected_count is not None and self.instance_count < self.expected_count
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -45,13 +50,19 @@ class Judgement:
 
 
 HARD_LIMIT = timedelta(minutes=30)  # after the first instance (standards 3.2)
-RELEASED, OPEN, GAP, ABORTED = 1.0, 4.5, 12.0, 12.0  # times of the table in units of quiet time
+RELEASED, OPEN, GAP, ABORTED, SHORT = 1.0, 4.5, 12.0, 12.0, 12.0  # times of the table in units of quiet time
+
+
+def longest_wait(quiet_seconds: float) -> timedelta:
+    """No judgement asks to be looked at again later than this."""
+    return min(timedelta(seconds=quiet_seconds * max(GAP, ABORTED)), HARD_LIMIT)
 
 
 def judge(evidence: Evidence, quiet_seconds: float, now: datetime) -> Judgement:
     """The decision table of standards 3.2; its times scale with `quiet_seconds` (base 10 s).
 
-    A stamp in the future (a clock that was set back) counts as now: it may delay nothing (P17).
+    A stamp in the future (a clock that was set back) counts as now; the sweeper brings such stamps back, so that
+    they delay nothing (P17).
     """
     assert evidence.instance_count > 0
     if evidence.is_film:
@@ -61,7 +72,7 @@ def judge(evidence: Evidence, quiet_seconds: float, now: datetime) -> Judgement:
     because, factor = _rule(evidence)
     ripe = last + timedelta(seconds=quiet_seconds * factor)
     if now >= ripe:
-        verdict = Verdict.GIVEN_UP if evidence.has_gap else Verdict.WHOLE
+        verdict = Verdict.GIVEN_UP if evidence.has_gap or evidence.is_short else Verdict.WHOLE
         return Judgement(verdict, because, None)
     if now >= limit:
         return Judgement(Verdict.GIVEN_UP, "hard limit", None)
@@ -71,6 +82,8 @@ def judge(evidence: Evidence, quiet_seconds: float, now: datetime) -> Judgement:
 def _rule(evidence: Evidence) -> tuple[str, float]:
     if evidence.expected_count is not None and evidence.instance_count >= evidence.expected_count:
         return "count met", 0.0
+    if evidence.is_short:
+        return "quiet, fewer than counted", SHORT
     if evidence.association_aborted:
         return "quiet after abort", ABORTED
     if evidence.has_gap:

@@ -8,6 +8,7 @@ flood of flags cannot starve the rest beyond what no order could keep (assurance
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -84,7 +85,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         waits = [self.longest_wait[c] for c in sorted(PriorityClass)]
-        if any(later > earlier for earlier, later in zip(waits, waits[1:], strict=False)):
+        if any(later > earlier for earlier, later in itertools.pairwise(waits)):
             raise Misconfigured("policy.longest_wait: a higher class may not wait longer than a lower one")
         for name, lifted in self.raises_to.items():
             if name not in FINDING_CODES:

@@ -6,7 +6,6 @@ Names are DICOM keywords in snake case. Every field has a defined value: "" or N
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NewType
 
 StudyInstanceUID = NewType("StudyInstanceUID", str)
@@ -100,13 +99,3 @@ class InstanceHeader:
     burned_in_annotation: str = ""
     species: str = ""  # (0010,2201) or code meaning; "" for people
     has_pixel_data: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredInstance:
-    """An InstanceHeader with what we know of its arrival."""
-
-    header: InstanceHeader
-    digest: str  # sha256 of the stored bytes, hex
-    received_at: datetime
-    calling_ae_title: str = ""

@@ -125,10 +125,6 @@ def sync_routes(tx: Connection, routes: Sequence[tuple[str, str]]) -> None:
     tx.execute(update(route).where(route.c.name.not_in([n for n, _ in routes])).values(enabled=False))
 
 
-def enabled_routes(tx: Connection) -> list[str]:
-    return list(tx.execute(select(route.c.name).where(route.c.enabled).order_by(route.c.name)).scalars())
-
-
 def add_delivery(
     tx: Connection,
     alert_id: int,
@@ -176,15 +172,6 @@ def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, An
         .first()
     )
     return dict(row) if row else None
-
-
-def clamp_future_attempts(tx: Connection, now: datetime, latest: datetime) -> int:
-    """A clock that was ahead may have left attempts far in the future; bring them to now (P17)."""
-    return tx.execute(
-        update(delivery)
-        .where(delivery.c.state == DeliveryState.WAITING.value, delivery.c.next_attempt_at > latest)
-        .values(next_attempt_at=now)
-    ).rowcount
 
 
 def keep_payload(tx: Connection, delivery_id: int, payload: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from triage.store.schema import event, heartbeat, lease
+from triage.store.skew import TOLERATED
 from triage.store.upsert import upsert
 
 
@@ -55,7 +56,11 @@ def take_lease(tx: Connection, name: str, holder: str, now: datetime, length: ti
         return int(renewed)
     taken = tx.execute(
         update(lease)
-        .where(lease.c.name == name, or_(lease.c.until < now, lease.c.holder == holder))
+        .where(
+            lease.c.name == name,
+            # Longer than a lease is ever given: its holder's clock was ahead, and may be dead (P17).
+            or_(lease.c.until < now, lease.c.holder == holder, lease.c.until > now + length + TOLERATED),
+        )
         .values(holder=holder, until=now + length, fencing_token=lease.c.fencing_token + 1)
         .returning(lease.c.fencing_token)
     ).scalar_one_or_none()

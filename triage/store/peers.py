@@ -20,5 +20,15 @@ def listing(tx: Connection) -> list[dict[str, Any]]:
     return [dict(r) for r in tx.execute(select(peer).order_by(peer.c.name)).mappings()]
 
 
+def find(tx: Connection, name: str) -> dict[str, Any] | None:
+    row = tx.execute(select(peer).where(peer.c.name == name)).mappings().first()
+    return dict(row) if row else None
+
+
+def hosts_of(tx: Connection, ae_title: str) -> list[str]:
+    """Hosts from which this AE title may call."""
+    return list(tx.execute(select(peer.c.host).where(peer.c.ae_title == ae_title)).scalars())
+
+
 def remove(tx: Connection, name: str) -> bool:
     return tx.execute(delete(peer).where(peer.c.name == name)).rowcount == 1

@@ -219,17 +219,6 @@ def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 500
     return [(int(r.id), r.queue) for r in rows]
 
 
-def mark_woken(tx: Connection, run_id: int, now: datetime) -> None:
-    tx.execute(update(run).where(run.c.id == run_id).values(woken_at=now))
-
-
-def queue_of(tx: Connection, run_id: int) -> str | None:
-    """Queue of a run that still waits; None when there is nothing to do any more."""
-    return tx.execute(
-        select(run.c.queue).where(run.c.id == run_id, run.c.state == RunState.REQUESTED.value)
-    ).scalar_one_or_none()
-
-
 def supersede_older(tx: Connection, run_id: int) -> None:
     """Of the runs of this detector over these images only the newest settled one counts; end those before it.
 

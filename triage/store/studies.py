@@ -285,6 +285,51 @@ def set_expected_count(tx: Connection, series_instance_uid: str, count: int, now
     )
 
 
+@dataclass(frozen=True)
+class Uncounted:
+    """A CT series whose number of instances nobody has said yet."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+def uncounted_ct(tx: Connection, limit: int = 50) -> list[Uncounted]:
+    """CT series that still arrive, newest first, to ask the archive about."""
+    rows = tx.execute(
+        select(study.c.study_instance_uid, series.c.series_instance_uid)
+        .join(study, study.c.id == series.c.study_id)
+        .where(
+            series.c.state == "receiving",
+            series.c.modality == "CT",
+            series.c.expected_count.is_(None),
+            study.c.constancy.is_(False),
+        )
+        .order_by(series.c.id.desc())
+        .limit(limit)
+    )
+    return [Uncounted(r.study_instance_uid, r.series_instance_uid) for r in rows]
+
+
+def whole_ct_headers(tx: Connection, study_id: int, except_series_id: int) -> dict[str, list[InstanceHeader]]:
+    """{Series Instance UID: headers} of the other CT series of a study that are whole."""
+    rows = tx.execute(
+        select(series.c.series_instance_uid, instance.c.header)
+        .join(instance, instance.c.series_id == series.c.id)
+        .where(
+            series.c.study_id == study_id,
+            series.c.id != except_series_id,
+            series.c.state == "complete",
+            series.c.modality == "CT",
+            instance.c.wanted,
+        )
+        .order_by(series.c.id, instance.c.id)
+    )
+    found: dict[str, list[InstanceHeader]] = {}
+    for r in rows:
+        found.setdefault(r.series_instance_uid, []).append(header_from_json(r.header))
+    return found
+
+
 def study_is_arriving(tx: Connection, study_id: int) -> bool:
     query = select(func.count()).where(
         series.c.study_id == study_id, series.c.state == "receiving", series.c.instance_count > 0

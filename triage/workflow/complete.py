@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 from triage.dicom.geometry import ladder
 from triage.domain.completeness import Evidence, Judgement, Verdict, judge
-from triage.domain.eligibility import ct_series_answer
-from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES
+from triage.domain.eligibility import choose_series, ct_series_answer
+from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, SeriesInstanceUID
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import runs, studies
 from triage.store.studies import Held
@@ -67,9 +67,23 @@ def _request_ct(
     inputs = [(s.header.sop_instance_uid, s.digest) for s in slices]
     answer = ct_series_answer([s.header for s in slices])
     if answer is None and judgement.verdict is Verdict.GIVEN_UP:
-        code = (
-            ReasonCode.INCOMPLETE_AT_LIMIT if judgement.because == "hard limit" else ReasonCode.GAP_IN_SERIES
-        )
+        gap = judgement.because.startswith("quiet, gap")
+        code = ReasonCode.GAP_IN_SERIES if gap else ReasonCode.INCOMPLETE_AT_LIMIT
         answer = NotSuitable(code, f"{len(slices)} slices, {judgement.because}")
+    answer = answer or _better_series(tx, study_id, series_id, slices)
     runs.supersede_waiting(tx, series_id, input_digest(inputs))
     return request_runs(tx, "lung_nodule", study_id, series_id, inputs, answer, site, now)
+
+
+def _better_series(tx: Connection, study_id: int, series_id: int, slices: list[Held]) -> NotSuitable | None:
+    """One series a study is read, the one that suits best (standards 4.2); why another one was taken, or None.
+
+    Judged among the series that are whole now: a better one that comes later is read as well.
+    """
+    others = studies.whole_ct_headers(tx, study_id, series_id)
+    if not others:
+        return None
+    uid = slices[0].header.series_instance_uid
+    known = {SeriesInstanceUID(other): headers for other, headers in others.items()}
+    choice = choose_series({**known, uid: [s.header for s in slices]})
+    return None if choice.chosen == uid else NotSuitable(ReasonCode.DUPLICATE, choice.because[uid])

@@ -134,7 +134,10 @@ class Previewer:
         if self._films is None:
             self._films = Decoder(_SLICE_SECONDS)
         film = self._films.radiograph(self._spool.path(chosen.digest), chosen.header)
-        return np.rint(_small(film.pixels) * FILM_SCALE).clip(0, FILM_SCALE).astype(np.int16)
+        values: NDArray[np.int16] = (
+            np.rint(_small(film.pixels) * FILM_SCALE).clip(0, FILM_SCALE).astype(np.int16)
+        )
+        return values
 
     def _slice(self, chosen: Frame) -> NDArray[np.int16]:
         h = chosen.header

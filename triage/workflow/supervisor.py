@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from triage.domain.errors import Misconfigured, TriageError, Unavailable
+from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
 from triage.store import policies, runs
@@ -210,12 +210,3 @@ def _command(name: str, settings: Settings) -> list[str]:
     if name not in PARTS:
         raise Misconfigured(f"no part is called {name!r}; there are {', '.join(PARTS)}")
     return [sys.executable, "-m", "triage.workflow.parts", name, str(settings.workers)]
-
-
-def require_database(database: Database) -> None:
-    """raises Unavailable or Misconfigured unless the tables are there."""
-    try:
-        with database.read() as tx:
-            runs.releases(tx)
-    except Unavailable as error:
-        raise Unavailable(f"{error}. Is it running, and was `triage migrate up` done?") from error

@@ -7,12 +7,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from triage.domain.alerting import RETRY_SECONDS
-from triage.store import alerts, events, runs, studies, worklist
+from triage.domain.alerting import RETRY_SECONDS, retry_after
+from triage.domain.completeness import longest_wait
+from triage.store import events, runs, studies
 from triage.store.database import Database
+from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb_ladders, settle_study
+from triage.workflow.assess import LEASE
 from triage.workflow.complete import complete_series
+from triage.workflow.constancy import DEADLINE
 from triage.workflow.rank import rank
+from triage.workflow.read import CLAIM_LENGTH, LATER_LENGTH, free_expired
 from triage.workflow.site import NewId, Site, new_id
 
 PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wake-up call is called again
@@ -35,16 +40,23 @@ def judge_due(
 
 def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[int, str]]:
     """One pass over runs, claims, alerts and the feed; returns (run id, queue) to wake after the commit."""
+    for study_id in clamp_future(tx, now, _longest(site)):
+        rank(tx, study_id, now)
     for study_id in set(runs.give_up_crashed(tx, now)):
         settle_study(tx, study_id, site, ids, now)
-    for item_id, study_id, _ in worklist.expired_claims(tx, now):
-        item = worklist.find_item(tx, study_id)
-        if item is not None and item["state"] == "claimed":
-            worklist.set_values(tx, item_id, state="to_read")
-        rank(tx, study_id, now)
+    free_expired(tx, now)
     climb_ladders(tx, site.ladder, GRACE, ids, now)
-    longest = timedelta(seconds=RETRY_SECONDS[-1] * 1.25)
-    alerts.clamp_future_attempts(tx, now, now + longest)
     wake = runs.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
     return wake
+
+
+def _longest(site: Site) -> Longest:
+    return Longest(
+        judge=longest_wait(site.quiet_seconds),
+        lease=LEASE,
+        claim=CLAIM_LENGTH,
+        retry=retry_after(len(RETRY_SECONDS), 1.0),
+        later=LATER_LENGTH,
+        check=DEADLINE,
+    )

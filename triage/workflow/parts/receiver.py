@@ -6,8 +6,6 @@ import os
 import socket
 import threading
 
-from sqlalchemy import select
-
 from triage.dicom._guard import ReceiverLimits
 from triage.dicom.receive import (
     OUT_OF_RESOURCES,
@@ -19,9 +17,8 @@ from triage.dicom.receive import (
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
-from triage.store import studies
+from triage.store import peers, studies
 from triage.store.database import Database
-from triage.store.schema import peer
 from triage.store.spool import Spool
 from triage.store.studies import Arrived
 from triage.workflow.celery import Waker
@@ -48,9 +45,7 @@ class Door:
             return True
         try:
             with self._database.read() as tx:
-                hosts = (
-                    tx.execute(select(peer.c.host).where(peer.c.ae_title == calling_ae_title)).scalars().all()
-                )
+                hosts = peers.hosts_of(tx, calling_ae_title)
         except Unavailable:
             return False
         return any(address in _addresses(host) for host in hosts)

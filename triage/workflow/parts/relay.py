@@ -18,6 +18,7 @@ from triage.store import alerts, audit, events
 from triage.store.database import Database
 from triage.workflow import constancy
 from triage.workflow.anchors import write_anchor
+from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.relay import RouteThread
@@ -115,7 +116,7 @@ def main() -> int:
         alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
-    threads = []
+    threads: list[RouteThread | ArchiveThread] = []
     for route in settings.routes:
         try:
             channel = channel_of(route)
@@ -123,6 +124,12 @@ def main() -> int:
             log.error("route.unusable", route=route.name, error=str(error), fix="triage config check")
             continue
         threads.append(RouteThread(database, route, channel, site, clock, lambda: clockwork.leads))
+    if settings.dicom.archive:
+        apart = settings.quiet_seconds / 2
+        archive = ArchiveThread(
+            database, settings.dicom.archive, settings.dicom.ae_title, apart, clock, lambda: clockwork.leads
+        )
+        threads.append(archive)
     stop = Stop()
     beat = Beat(database, f"relay@{os.uname().nodename[:24]}")
     beat.start()

@@ -1,0 +1,98 @@
+"""Asks the archive how many instances an arriving CT series has: the count makes a series whole at once (standards 3.1).
+
+An archive may itself still be receiving, so its number counts only when it is said twice, a quiet time's half apart,
+and we hold as many.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from triage.dicom.query import series_instance_count
+from triage.domain.errors import Misconfigured, TriageError, Unavailable
+from triage.log import get_logger
+from triage.store import peers, studies
+from triage.store.database import Database
+
+POLL_SECONDS = 0.5
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Heard:
+    count: int
+    at: datetime
+
+
+def believe(heard: Heard | None, count: int, now: datetime, apart_seconds: float) -> bool:
+    """True when the archive said the same number before, long enough ago."""
+    return heard is not None and heard.count == count and (now - heard.at).total_seconds() >= apart_seconds
+
+
+class ArchiveThread(threading.Thread):
+    """Asks the configured archive about series that still arrive, until told to stop."""
+
+    def __init__(
+        self,
+        database: Database,
+        archive: str,
+        calling: str,
+        apart_seconds: float,
+        clock: Callable[[], datetime],
+        may_ask: Callable[[], bool],
+    ) -> None:
+        super().__init__(name="archive", daemon=True)
+        self._database, self._archive, self._calling = database, archive, calling
+        self._apart_seconds, self._clock, self._may_ask = apart_seconds, clock, may_ask
+        self._heard: dict[str, Heard] = {}
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.wait(POLL_SECONDS):
+            if not self._may_ask():
+                continue
+            try:
+                self.turn()
+            except Unavailable as error:
+                log.warning(
+                    "peer.unreachable",
+                    peer=self._archive,
+                    error=str(error),
+                    fix=f"triage echo {self._archive}",
+                )
+                self.stopping.wait(10)
+            except TriageError as error:
+                log.error("archive.not_asked", peer=self._archive, error=str(error))
+                self.stopping.wait(60)
+
+    def turn(self) -> None:
+        """Ask about every CT series that is not whole and has no count yet. raises Unavailable."""
+        with self._database.read() as tx:
+            peer = peers.find(tx, self._archive)
+            waiting = studies.uncounted_ct(tx)
+        if peer is None:
+            raise Misconfigured(f"dicom.archive names {self._archive!r}, which is no peer: triage peer add")
+        self._heard = {
+            uid: h for uid, h in self._heard.items() if uid in {w.series_instance_uid for w in waiting}
+        }
+        for w in waiting:
+            count = series_instance_count(
+                peer["host"],
+                peer["port"],
+                calling=self._calling,
+                called=peer["ae_title"],
+                study_instance_uid=w.study_instance_uid,
+                series_instance_uid=w.series_instance_uid,
+            )
+            if count is None:
+                continue
+            now = self._clock()
+            heard = self._heard.get(w.series_instance_uid)
+            if believe(heard, count, now, self._apart_seconds):
+                with self._database.write() as tx:
+                    studies.set_expected_count(tx, w.series_instance_uid, count, now)
+            elif heard is None or heard.count != count:
+                self._heard[w.series_instance_uid] = Heard(count, now)
