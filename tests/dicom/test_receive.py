@@ -212,6 +212,48 @@ def test_below_the_reserve_of_free_space_nothing_is_taken(tmp_path: Path, film: 
     hospital.receiver.stop()
 
 
+def test_a_full_disk_refuses_and_the_retry_succeeds_when_there_is_room(tmp_path: Path, film: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system: a real full disk not shown")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "triage-test", small], check=True)
+    try:
+        hospital = Hospital(small, replace(QUICK, reserve_bytes=0))
+        filler = small / "filler"
+        filler.write_bytes(bytes(150_000))
+        assert hospital.send(film) == [0xA700]
+        assert hospital.left_over() == []
+        filler.unlink()
+        assert hospital.send(film) == [0]
+        hospital.receiver.stop()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_two_receivers_share_one_port(tmp_path: Path, film: Path) -> None:
+    first = Hospital(tmp_path)
+    config = replace(first.receiver.config, share_port=True)
+    first.receiver.stop()
+    pair = [
+        Receiver(
+            config, on_object=first._keep, on_association_end=lambda *_: None, on_broken_disk=lambda _: None
+        )
+    ]
+    pair[0].start()
+    config = replace(config, port=pair[0].port)
+    pair.append(
+        Receiver(
+            config, on_object=first._keep, on_association_end=lambda *_: None, on_broken_disk=lambda _: None
+        )
+    )
+    pair[1].start()
+    for _ in range(8):
+        echo("127.0.0.1", config.port, called="TRIAGE", timeout_seconds=5)
+    for receiver in pair:
+        receiver.stop()
+
+
 def test_too_long_an_object_is_drained_and_the_next_one_taken(tmp_path: Path, film: Path) -> None:
     (tmp_path / "h").mkdir()
     hospital = Hospital(tmp_path / "h", replace(QUICK, object_bytes=100_000))
@@ -291,6 +333,19 @@ def _is_closed(peer: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
+
+
+def test_peers_that_close_half_way_are_forgotten_at_once(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, replace(QUICK, request_seconds=30.0))
+    begin = time.process_time()
+    for cut in (3, 6, 40, 120):
+        with wire.connect(hospital.port) as peer:
+            peer.sendall(wire.associate_rq()[:cut])
+            peer.shutdown(socket.SHUT_WR)
+            assert wire.read_pdu(peer)[0] == 0
+    assert time.process_time() - begin < 2
+    assert hospital.echo() < 2
+    hospital.receiver.stop()
 
 
 def test_a_peer_that_stops_inside_a_pdu_is_cut_off(hospital: Hospital) -> None:

@@ -56,7 +56,10 @@ def main(descriptor: int) -> None:
             finally:
                 for d in descriptors:
                     os.close(d)
-            requests.send(json.dumps(answer).encode())
+            try:
+                requests.send(json.dumps(answer).encode())
+            except BrokenPipeError:
+                return  # the worker is gone
 
 
 def _warm_up() -> None:

@@ -28,6 +28,8 @@ from triage.dicom.lobby import Lobby
 from triage.log import get_logger
 
 COMMAND_BYTES = 16_384  # standards 1.5
+SPARE_ASSOCIATIONS = 30  # being negotiated, rejected or ended beside those that are established
+_COME_AGAIN = b"\x03\x00\x00\x00\x00\x04\x00\x02\x03\x02"  # A-ASSOCIATE-RJ: transient, local limit exceeded
 UNANSWERED_OBJECTS = 8  # we negotiate no asynchronous window; who sends on without answers is cut off
 
 _config.LOG_HANDLER_LEVEL = "none"  # its lines cost time and carry names
@@ -106,6 +108,11 @@ class GuardedServer(AssociationServer):
         self._lobby.close()
 
     def _admit(self, connection: socket.socket, address: Any) -> None:
+        if len(self.active_associations) >= self.limits.associations + SPARE_ASSOCIATIONS:
+            connection.settimeout(1.0)
+            connection.sendall(_COME_AGAIN)
+            connection.close()
+            return
         association = _GuardedAssociation(self.ae, self._on_end)
         association._server = self  # it closes the socket through its server
         association.name = f"AcceptorThread@{address[0]}:{address[1]}"
@@ -172,7 +179,7 @@ class _GuardedSocket(AssociationSocket):
 
     def recv(self, nr_bytes: int) -> bytearray:
         limits = self._limits
-        longest = limits.pdu_bytes if self.assoc.is_established else limits.request_bytes
+        longest = max(limits.pdu_bytes, limits.request_bytes)  # the lobby has measured the request
         if nr_bytes > longest:
             raise OSError(f"PDU of {nr_bytes} bytes, at most {longest}")
         deadline = min(time.monotonic() + limits.pdu_seconds, self._born + limits.association_seconds)

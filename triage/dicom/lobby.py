@@ -16,10 +16,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from triage.log import get_logger
+
+log = get_logger()
+
 _HEAD = 6
 _ASSOCIATE_RQ = 0x01
 # A-ABORT, source 2 (provider), reason 6 (invalid parameter value): PS3.8 9.3.8.
 _ABORT = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x06"
+_ESTABLISHED = b"\x01"  # tcpi_state, the first byte of struct tcp_info
 _TICK_SECONDS = 0.25
 
 
@@ -78,10 +83,7 @@ class Lobby:
         while not self._closing.is_set():
             for key, _ in self._selector.select(_TICK_SECONDS):
                 assert isinstance(key.fileobj, socket.socket)
-                try:
-                    self._look(key.fileobj, key.data)
-                except OSError:
-                    self._turn_away(key.fileobj, b"")
+                self._look_safely(key.fileobj, key.data)
             now = time.monotonic()
             with self._lock:
                 late = [c for c, (_, deadline) in self._waiting.items() if deadline < now]
@@ -91,7 +93,9 @@ class Lobby:
     def _look(self, connection: socket.socket, expected: int) -> None:
         have = connection.recv(expected, socket.MSG_PEEK)
         if len(have) < expected:
-            self._turn_away(connection, b"")  # the peer closed before its request was whole
+            # Woken early, which the kernel may do when memory is short, or by the peer's end.
+            if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != _ESTABLISHED:
+                self._turn_away(connection, b"")
             return
         kind, length = struct.unpack(">BxL", have[:_HEAD])
         if kind != _ASSOCIATE_RQ or length > self._request_bytes:
@@ -108,13 +112,21 @@ class Lobby:
 
     def _last_look(self, connection: socket.socket) -> None:
         """At the deadline: who is whole by now waited for us, not we for them."""
-        try:
-            for _ in range(2):  # the head, then the body
-                if connection in self._waiting:
-                    self._look(connection, self._selector.get_key(connection).data)
-        except OSError:
-            pass
+        for _ in range(2):  # the head, then the body
+            if connection in self._waiting:
+                self._look_safely(connection, self._selector.get_key(connection).data)
         if connection in self._waiting:
+            self._turn_away(connection, b"")
+
+    def _look_safely(self, connection: socket.socket, expected: int) -> None:
+        """One connection's trouble (no thread left, a peer that is gone) must not make the door deaf."""
+        try:
+            self._look(connection, expected)
+        except Exception as e:  # noqa: BLE001 (the door of every association)
+            if not isinstance(e, OSError):
+                log.error(
+                    "association.not_admitted", error=type(e).__name__, fix="look at threads and memory"
+                )
             self._turn_away(connection, b"")
 
     def _forget(self, connection: socket.socket) -> Any:

@@ -12,6 +12,7 @@ import itertools
 import os
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -252,7 +253,10 @@ class Receiver:
             association=session.association_id,
             state="aborted" if aborted else "released",
         )
-        self._on_association_end(session.association_id, aborted, sorted(session.series_uids))
+        try:
+            self._on_association_end(session.association_id, aborted, sorted(session.series_uids))
+        except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
+            log.error("association.end_lost", association=session.association_id, error=type(e).__name__)
 
     def _stored(self, event: evt.Event) -> Dataset:
         """Status of one C-STORE (standards 2.2)."""
@@ -270,10 +274,12 @@ class Receiver:
             status, comment = CANNOT_UNDERSTAND, str(e)
         except (OSError, Unavailable) as e:
             comment = e.strerror or "" if isinstance(e, OSError) else str(e)
-        except Exception as e:  # the association's door: the sender must get an answer
+        except Exception as e:  # noqa: BLE001 (the association's door: the sender must get an answer)
             status, comment = PROCESSING_FAILURE, "internal error"
+            # Where, not what: the text of an error may hold a patient's data.
+            where = "".join(traceback.format_tb(e.__traceback__)[-4:])
             log.error(
-                "instance.failed", association=session.association_id, error=repr(type(e)), exc_info=True
+                "instance.failed", association=session.association_id, error=type(e).__name__, stack=where
             )
         finally:
             incoming.discard()
