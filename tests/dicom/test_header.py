@@ -120,6 +120,7 @@ def test_age_is_what_both_sources_allow(stated: str, born: str, seen: str, years
 def test_old_dates_are_read_and_impossible_ones_are_none() -> None:
     assert tolerant_date("2024.03.15") == "20240315"
     assert tolerant_date("20241332") == ""
+    assert tolerant_date("1966011") == ""  # found by mutation: strptime takes one digit for a day
     assert tolerant_date("٢٠٢٤٠٣١٥") == ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 from triage.dicom.elements import Elements, Part10, Wanted, read_part10
@@ -228,8 +228,10 @@ def _with_groups(header: InstanceHeader, groups: Values) -> InstanceHeader:
 def tolerant_date(text: str) -> str:
     """YYYYMMDD of a DA value, also of the old form YYYY.MM.DD (PS3.5 6.2); "" for what is no day."""
     digits = text.replace(".", "").replace("-", "")[:8]
+    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
+        return ""
     try:
-        datetime.strptime(digits, "%Y%m%d")  # noqa: DTZ007 (a day has no zone)
+        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
     except ValueError:
         return ""
     return digits
