@@ -15,9 +15,36 @@ from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.store import alerts, audit
 from triage.web.app import CONTENT_SECURITY_POLICY
 
-ITEM_KEYS = set(
-    ["study_uid", "rank", "priority_class", "score", "reasons", "state", "ai_status", "ai_reason", "patient", "accession_number", "modality", "body_part", "view", "description", "location", "site", "ordered_priority", "arrived_at", "acquired_at", "due_at", "bound_at", "rank_without_ai", "images", "claimed_by", "claimed_until", "alert", "sender", "version"]
-)
+ITEM_KEYS = {
+    "study_uid",
+    "rank",
+    "priority_class",
+    "score",
+    "reasons",
+    "state",
+    "ai_status",
+    "ai_reason",
+    "patient",
+    "accession_number",
+    "modality",
+    "body_part",
+    "view",
+    "description",
+    "location",
+    "site",
+    "ordered_priority",
+    "arrived_at",
+    "acquired_at",
+    "due_at",
+    "bound_at",
+    "rank_without_ai",
+    "images",
+    "claimed_by",
+    "claimed_until",
+    "alert",
+    "sender",
+    "version",
+}
 Bearer = Callable[..., FlaskClient]
 
 

@@ -275,5 +275,5 @@ ROUTES = (
     _act("feedback", undo_feedback, answer=models.FeedbackAnswer, method="DELETE"),
     _act("override", override, models.OverrideBody),
     _act("report", report, models.ReportBody),
-    _act("overlay", note_overlay, answer=models.Nothing),
+    _act("overlay", note_overlay, answer=models.Nothing, scopes=READ),
 )

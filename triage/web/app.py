@@ -144,7 +144,8 @@ def _read_answer(said: Any) -> Response:
     digest = hashlib.sha256(json.dumps(timeless, sort_keys=True, default=str).encode()).hexdigest()[:32]
     response: Response = jsonify(said)
     response.set_etag(digest, weak=True)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _body(route: Route) -> Any:

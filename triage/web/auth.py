@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from flask import Response, make_response, redirect, render_template, request, url_for
 
-from triage.domain.errors import Refused
 from triage.store import audit, users
 from triage.web.context import NOBODY, PUBLIC, SIGNED_IN, Call, Principal, Route, Web
 from triage.web.problems import Denied
@@ -176,12 +175,6 @@ def own_path(target: str) -> str:
 def sign_in_redirect() -> Response:
     here = request.full_path.rstrip("?") if request.method == "GET" else ""
     return make_response(redirect(url_for("GET /sign-in", next=own_path(here) or None)))
-
-
-def need_person(call: Call) -> None:
-    """For what is kept per user; tokens have no such thing."""
-    if not call.who.is_person:
-        raise Refused("a signed-in person is needed here")
 
 
 ROUTES = (

@@ -121,7 +121,7 @@ class Feed:
                 self._send(encode_row(event))
         while len(self._seen) > 5 * _OVERLAP:
             self._seen.pop(next(iter(self._seen)))
-        return max([last, *(e["id"] for e in found)])
+        return max([last, *(int(e["id"]) for e in found)])
 
     def _send(self, message: bytes) -> None:
         with self._lock:

@@ -108,7 +108,8 @@ def _of_domain(error: Exception) -> Response | None:
         return problem(422, "refused", str(error))
     if isinstance(error, Unavailable | Misconfigured):
         log.error("request.unavailable", request_id=reference_of_request(), detail=str(error))
-        response = problem(503, "unavailable", str(error), part="database", since=None)
+        part = "database" if "database" in str(error) else "storage"
+        response = problem(503, "unavailable", str(error), part=part, since=None)
         response.headers["Retry-After"] = "5"
         return response
     return None

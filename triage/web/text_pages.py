@@ -91,6 +91,11 @@ def _past(call: Call) -> list[dict[str, Any]]:
     ]
 
 
+def _minutes(row: dict[str, Any]) -> float | None:
+    seen: datetime | None = row["acknowledged_at"]
+    return None if seen is None else (seen - row["raised_at"]).total_seconds() / 60
+
+
 # --- QA ------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,228 @@
+"""Who may: the whole URL map with every role, with every scope, and with no sign-in (T13). Deny by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web.conftest import Clock, SignedIn
+from tests.web.seed import PASSWORD, ROLES, Sown, pneumothorax
+from triage.web.app import ROUTES
+from triage.web.context import PUBLIC, Route
+from triage.web.rates import SIGN_IN_ADDRESS
+from triage.workflow import accounts
+
+READERS = {"reader", "lead", "qa", "admin"}
+EVERYBODY = {"reader", "lead", "qa", "admin", "auditor"}
+ACTORS = {"reader", "lead"}
+ANYONE = EVERYBODY | {""}
+
+# The table, written by hand: a new path must be put here before this test passes.
+MAY = {
+    "GET /": EVERYBODY,
+    "GET /health": ANYONE,
+    "GET /ready": ANYONE,
+    "GET /metrics": {"admin"},
+    "GET /sign-in": ANYONE,
+    "POST /sign-in": ANYONE,
+    "POST /sign-out": EVERYBODY,
+    "GET /covered": ANYONE,
+    "GET /help/keys": EVERYBODY,
+    "POST /preferences/theme": EVERYBODY,
+    "GET /api/openapi.json": ANYONE,
+    "GET /api/docs": ANYONE,
+    "GET /api/v1/worklist": READERS,
+    "POST /api/v1/worklist/next": ACTORS,
+    "POST /api/v1/worklist/searches": READERS,
+    "GET /api/v1/studies/<uid:uid>": READERS,
+    "GET /api/v1/studies/<uid:uid>/preview": READERS,
+    "POST /api/v1/studies/<uid:uid>/claim": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/release": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/keep": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/feedback": ACTORS,
+    "DELETE /api/v1/studies/<uid:uid>/feedback": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/override": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/report": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/overlay": READERS,
+    "GET /api/v1/alerts": READERS,
+    "POST /api/v1/alerts/<int:alert_id>/acknowledge": ACTORS,
+    "POST /api/v1/alerts/<int:alert_id>/handover": ACTORS,
+    "POST /api/v1/alerts/<int:alert_id>/later": ACTORS,
+    "GET /api/v1/events": READERS,
+    "GET /api/v1/audit": {"qa", "admin", "auditor"},
+    "GET /api/v1/reports/qa": {"lead", "qa", "admin"},
+    "GET /worklist": READERS,
+    "GET /worklist/<uid:uid>": READERS,
+    "GET /worklist/<uid:uid>/panel": READERS,
+    "GET /worklist/rows": READERS,
+    "POST /worklist/export": READERS,
+    "GET /alerts": READERS,
+    "GET /m": READERS,
+    "POST /alerts/<int:alert_id>/<any(acknowledge,handover):act>": ACTORS,
+    "GET /qa": {"lead", "qa", "admin"},
+    "GET /audit": {"qa", "admin", "auditor"},
+    "GET /audit/verify": {"qa", "admin", "auditor"},
+    "GET /admin/health": {"admin"},
+}
+DENIED = {401, 403}
+
+
+def name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def url(route: Route, uid: str) -> str:
+    path = route.path.replace("<uid:uid>", uid).replace("<int:alert_id>", "1")
+    return path.replace("<any(acknowledge,handover):act>", "acknowledge")
+
+
+def let_in(client: FlaskClient, route: Route, uid: str) -> bool:
+    """Did the door open? What the view then says (404, 409, 422 ...) is another matter."""
+    response = client.open(url(route, uid), method=route.method, buffered=False)
+    response.close()
+    led_away = response.status_code == 302 and "/sign-in" in response.headers["Location"]
+    if route.path in ("/sign-in", "/sign-out"):  # these lead there for their own reasons
+        return response.status_code != 403
+    return response.status_code not in DENIED and not led_away
+
+
+def test_the_table_names_every_path_and_no_other(app: Flask) -> None:
+    assert {name(r) for r in ROUTES} == set(MAY)
+    declared = {r.endpoint for r in ROUTES} | {"static"}
+    assert {rule.endpoint for rule in app.url_map.iter_rules()} == declared
+
+
+@pytest.mark.parametrize("role", [*ROLES, ""])
+def test_every_path_with_this_role(role: str, app: Flask, signed_in: SignedIn, sown: Sown) -> None:
+    uid = sown.add(findings=(pneumothorax(),))
+    client = signed_in(role) if role else app.test_client()
+    wrong = []
+    for route in sorted(ROUTES, key=lambda r: r.path == "/sign-out"):  # sign-out last: it ends the session
+        expected = role in MAY[name(route)]
+        if route.path == "/sign-out" and not role:
+            continue
+        if let_in(client, route, uid) != expected:
+            wrong.append((name(route), "should" if expected else "should not"))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scope", accounts.SCOPES)
+def test_a_token_opens_what_its_scope_names_and_no_more(
+    scope: str, app: Flask, bearer: Callable[..., FlaskClient], sown: Sown
+) -> None:
+    uid = sown.add(findings=(pneumothorax(),))
+    client = bearer(scope)
+    for route in ROUTES:
+        if route.path in ("/sign-in", "/sign-out"):
+            continue
+        expected = route.scopes in (PUBLIC, ()) or scope in route.scopes
+        assert let_in(client, route, uid) == expected, name(route)
+
+
+def test_without_a_csrf_token_no_session_acts(signed_in: SignedIn, sown: Sown) -> None:
+    uid = sown.add()
+    client = signed_in("reader")
+    del client.environ_base["HTTP_X_CSRF_TOKEN"]
+    for route in ROUTES:
+        if route.acts and route.scopes != PUBLIC:
+            assert client.open(url(route, uid), method=route.method).status_code == 403, name(route)
+
+
+def test_another_sites_request_is_refused(signed_in: SignedIn, sown: Sown) -> None:
+    client = signed_in("reader")
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site", "Origin": "null"}):
+        assert client.post("/api/v1/worklist/next", headers=headers).status_code == 403
+
+
+def test_an_idle_session_ends_and_a_page_that_polls_does_not_keep_it(
+    signed_in: SignedIn, clock: Clock
+) -> None:
+    client = signed_in("reader")
+    for _ in range(4):
+        clock.forward(minutes=4)
+        assert client.get("/api/v1/worklist").status_code == 200
+    for _ in range(3):
+        clock.forward(minutes=4)
+        assert client.get("/api/v1/worklist", headers={"X-Triage-Background": "1"}).status_code == 200
+    clock.forward(minutes=4)
+    assert client.get("/api/v1/worklist", headers={"X-Triage-Background": "1"}).status_code == 401
+
+
+def sign_in(client: FlaskClient, user: str, password: str, then: str = "") -> int:
+    return client.post("/sign-in", data={"name": user, "password": password, "next": then}).status_code
+
+
+def test_sign_in_opens_a_fresh_session_and_goes_only_to_our_own_pages(app: Flask, sown: Sown) -> None:
+    client = app.test_client()
+    client.set_cookie("triage_session", "fixed-by-an-attacker")
+    response = client.post(
+        "/sign-in", data={"name": "reader", "password": PASSWORD, "next": "//evil.example/x"}
+    )
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/"
+    cookie = response.headers["Set-Cookie"]
+    assert "fixed-by-an-attacker" not in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert client.get("/api/v1/worklist").status_code == 200
+    assert PASSWORD not in response.get_data(as_text=True)
+
+
+def test_wrong_passwords_wait_longer_and_longer_but_nobody_is_locked_out(app: Flask, clock: Clock) -> None:
+    client = app.test_client()
+    assert [sign_in(client, "ann", "wrong password") for _ in range(5)] == [401, 401, 401, 401, 429]
+    clock.forward(seconds=2)
+    app.extensions["triage"].rates._buckets.clear()  # the brake per account and minute is tested below
+    assert sign_in(client, "ann", PASSWORD) == 302
+    assert sign_in(app.test_client(), "ben", PASSWORD) == 302
+
+
+def test_an_unknown_name_and_a_wrong_password_sound_the_same(app: Flask) -> None:
+    client = app.test_client()
+    pages = [
+        client.post("/sign-in", data={"name": n, "password": "not this one"}).data for n in ("ann", "nobody")
+    ]
+    assert pages[0] == pages[1]
+
+
+def test_one_address_may_not_try_without_end(app: Flask) -> None:
+    for _ in range(SIGN_IN_ADDRESS.burst):
+        app.extensions["triage"].rates.wait_seconds(SIGN_IN_ADDRESS, "127.0.0.1")
+    assert sign_in(app.test_client(), "ann", PASSWORD) == 429
+
+
+def test_signing_out_ends_the_session_everywhere(signed_in: SignedIn) -> None:
+    client = signed_in("reader")
+    assert client.post("/sign-out").status_code == 302
+    assert client.get("/api/v1/worklist").status_code == 401
+
+
+def test_a_disabled_user_is_out_at_once(signed_in: SignedIn, sown: Sown, clock: Clock) -> None:
+    client = signed_in("ann")
+    with sown.database.write() as tx:
+        accounts.disable_user(tx, "ann", clock(), by="test")
+    assert client.get("/api/v1/worklist").status_code == 401
+
+
+def test_a_token_that_asks_without_end_is_braked(bearer: Callable[..., FlaskClient]) -> None:
+    client = bearer("qa:read")
+    statuses = {client.get("/api/v1/worklist").status_code for _ in range(230)}
+    assert 429 in statuses
+
+
+def test_secrets_are_stored_as_digests_alone(app: Flask, sown: Sown, clock: Clock) -> None:
+    with sown.database.write() as tx:
+        token = accounts.issue_token(tx, "t", ["admin"], clock(), by="test")
+        signed = accounts.sign_in(tx, "ann", clock())
+        dump = repr(
+            [
+                tx.exec_driver_sql(f'SELECT * FROM "{t}"').fetchall()
+                for t in ("user", "session", "token", "audit_event")
+            ]
+        )
+    assert token not in dump
+    assert signed.secret not in dump
+    assert PASSWORD not in dump
