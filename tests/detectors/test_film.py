@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triage.detectors._film import SIDE, prepare, resized, to_received
@@ -22,6 +22,7 @@ def a_picture(rows: int = 700, columns: int = 600, seed: int = 0) -> np.ndarray:
     return smooth.astype(np.float32)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(2, 900), st.integers(2, 900))
 def test_any_size_becomes_one_square_in_zero_to_one(rows: int, columns: int) -> None:
     square = prepare(np.random.default_rng(1).random((rows, columns), dtype=np.float32)).square

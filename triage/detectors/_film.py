@@ -96,7 +96,7 @@ def _resized(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     image = Image.fromarray(np.ascontiguousarray(picture, dtype=np.float32))
     smaller = min(picture.shape) >= side
     how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
-    return np.asarray(image.resize((side, side), how), dtype=np.float32)
+    return np.array(image.resize((side, side), how), dtype=np.float32)  # a copy: torch wants it writable
 
 
 def _exposed(square: NDArray[np.float32]) -> NDArray[np.float32]:

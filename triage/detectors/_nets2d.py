@@ -103,16 +103,20 @@ class GateNet(nn.Module):  # type: ignore[misc]
 
 
 class Ensemble(nn.Module):  # type: ignore[misc]
-    """Networks of the same kind that each left out another part of the films; logits and maps are their means."""
+    """Networks of the same kind over a film and its mirror image; logits and maps are the means of all."""
 
     def __init__(self, members: list[FilmNet]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        answers = [member(x) for member in self.members]
-        logits = torch.stack([logit for logit, _ in answers]).mean(0)
-        return logits, torch.stack([place for _, place in answers]).mean(0)
+        straight = [member(x) for member in self.members]
+        mirrored = [member(x.flip(3)) for member in self.members]
+        logits = torch.stack([logit for logit, _ in straight + mirrored]).mean(0)
+        maps = torch.stack([place for _, place in straight] + [place.flip(3) for _, place in mirrored]).mean(
+            0
+        )
+        return logits, maps
 
 
 def build(description: dict[str, Any]) -> nn.Module:

@@ -121,12 +121,3 @@ def threshold_within_budget(probabilities: ArrayLike, budget: float) -> float:
         return 0.0
     # Just above the first film that must not be flagged, so that its ties are not flagged either.
     return float(np.nextafter(falling[allowed], 2.0))
-
-
-def prevalence_shifted(line: Platt, calibrated_at: float, here: float) -> Platt:
-    """The same line where the finding is rarer or commoner than on the calibration films.
-
-    calibrated_at, here  shares of positive films, in (0, 1); source: standards 11.4
-    """
-    shift = math.log(here / (1 - here)) - math.log(calibrated_at / (1 - calibrated_at))
-    return Platt(line.slope, line.intercept + shift)
