@@ -10,12 +10,14 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from triage import log
 from triage.domain.errors import Conflict, Misconfigured, Refused, TriageError, Unavailable
-from triage.settings import Settings, load
+
+if TYPE_CHECKING:
+    from triage.settings import Settings
 
 # command: (module under triage.cli, attribute, one line)
 COMMANDS = {
@@ -50,6 +52,8 @@ class State:
     log_format: str
 
     def settings(self, **options: object) -> Settings:
+        from triage.settings import load  # pydantic costs more than `--help` may take
+
         return load(self.config, **options)
 
 
@@ -84,6 +88,8 @@ def _exists(module: str) -> bool:
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, log_format: str) -> None:
     """PACS-integrated radiology triage. Research and demonstration software, not a medical device."""
+    from triage import log  # so does structlog
+
     log.configure(log_format)
     ctx.obj = State(config, log_format)
 
