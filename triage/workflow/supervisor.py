@@ -28,7 +28,8 @@ from triage.workflow.parts.common import clock
 from triage.workflow.releases import register_releases
 
 log = get_logger()
-PARTS = ("receiver", "worker-stat", "worker-routine", "relay", "scheduler", "web")
+PARTS = ("receiver", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "web")
+STOP_ORDER = ("receiver", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker")
 DRAIN_SECONDS = 30.0
 FLAPPING = 3  # deaths within FLAP_SECONDS
 FLAP_SECONDS = 60.0
@@ -180,8 +181,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Drain: doors first, then those who work, the broker last."""
-        order = ["receiver", "web", "scheduler", "worker-stat", "worker-routine", "relay", "broker"]
-        running = sorted((p for p in self.parts if p.process), key=lambda p: order.index(p.name))
+        running = sorted((p for p in self.parts if p.process), key=lambda p: STOP_ORDER.index(p.name))
         for part in running:
             if part.name != "broker" and part.process is not None:
                 part.process.terminate()

@@ -17,6 +17,10 @@ def main() -> int:
         from triage.workflow.parts import scheduler
 
         return scheduler.main()
+    if name == "publisher":
+        from triage.workflow.parts import publisher
+
+        return publisher.main()
     from triage.workflow.parts import worker
 
     if name == "worker-stat":

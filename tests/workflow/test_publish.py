@@ -1,0 +1,285 @@
+"""Publishing: each completed run that counts has its objects once, whole, in the mode it was asked for."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from sqlalchemy import select, update
+
+from tests.dicom.objects.analyses import FILM_FINDINGS, SCAN_FINDINGS
+from tests.dicom.objects.judges import content_items, named
+from tests.factories import NOON, Clock, an_arrival, digest_of, uid
+from triage.domain.errors import Unavailable
+from triage.domain.finding import Finding, Mode
+from triage.store import audit, reading, runs, studies
+from triage.store.database import Database
+from triage.store.schema import instance, output, run
+from triage.store.spool import Spool
+from triage.workflow.publish import BATCH, Publisher
+
+SECOND = timedelta(seconds=1)
+
+
+class Bench:
+    """A database with runs, and the publisher over it."""
+
+    def __init__(self, database: Database, home: Path, mode: Mode = Mode.TRIAGE_ONLY) -> None:
+        self.database, self.home, self.clock = database, home, Clock()
+        self.folder = home / "outputs"
+        (home / "spool").mkdir(exist_ok=True)
+        self.publisher = self.another(mode)
+
+    def another(self, mode: Mode) -> Publisher:
+        return Publisher(self.database, Spool(self.home / "spool"), self.folder, mode, "TRIAGE", self.clock)
+
+    def completed(
+        self, study: int = 1, *, modality: str = "DX", findings: tuple[Finding, ...] = FILM_FINDINGS,
+        images: int = 1, mode: str = "triage_only", queue: str = "routine", end: str = "finished",
+        release: str = "first", **header: Any,
+    ) -> int:  # fmt: skip
+        """A run over this study's series that ended; its id."""
+        detector = "lung_nodule" if modality == "CT" else "chest_xray"
+        with self.database.write() as tx:
+            release_id = runs.register_release(
+                tx, detector, "1.0.0", digest_of(detector + release), ["fracture"], NOON
+            )
+            for i in range(1, images + 1):
+                arrival = an_arrival(study=study, instance=i, modality=modality, **header)
+                held = studies.register(tx, arrival, "SITE", 10, NOON)
+            uids = [uid(study, 1, i) for i in range(1, images + 1)]
+            run_id, _ = runs.request(
+                tx, study_id=held.study_id, series_id=held.series_id, release_id=release_id,
+                input_digest=digest_of(uids), sop_instance_uids=uids, queue=queue, policy_version=1, mode=mode,
+                now=self.clock.advance(1),
+            )  # fmt: skip
+            runs.lease(tx, run_id, "token", NOON, 60 * SECOND)
+            if end:
+                runs.add_findings(tx, run_id, held.study_id, findings)
+                runs.finish(tx, run_id, "token", end, self.clock.advance(1))
+                runs.supersede_older(tx, run_id)
+        return run_id
+
+    def rows(self) -> list[dict[str, Any]]:
+        with self.database.read() as tx:
+            return [dict(r) for r in tx.execute(select(output).order_by(output.c.id)).mappings()]
+
+    def files(self) -> list[str]:
+        return sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
+
+    def read(self, run_id: int, kind: str) -> pydicom.Dataset:
+        (row,) = [r for r in self.rows() if (r["run_id"], r["kind"]) == (run_id, kind)]
+        return pydicom.dcmread(self.folder / row["path"])
+
+
+@pytest.fixture
+def bench(any_database: Database, tmp_path: Path) -> Bench:
+    return Bench(any_database, tmp_path)
+
+
+def test_a_flagged_run_gets_a_report_and_a_flag_where_the_contract_says(bench: Bench) -> None:
+    run_id = bench.completed()
+    assert bench.publisher.turn() == 1
+    rows = bench.rows()
+    assert [(r["run_id"], r["kind"], r["state"]) for r in rows] == [
+        (run_id, "sr", "written"),
+        (run_id, "kos", "written"),
+    ]
+    assert bench.files() == sorted(f"{uid(1)}/{r['kind']}-{r['sop_instance_uid']}.dcm" for r in rows)
+    for r in rows:
+        assert pydicom.dcmread(bench.folder / r["path"]).SOPInstanceUID == r["sop_instance_uid"]
+
+
+def test_each_object_is_in_the_audit_trail_and_on_the_page_of_its_study(bench: Bench) -> None:
+    bench.completed()
+    bench.publisher.turn()
+    with bench.database.read() as tx:
+        said = [e for e in audit.events(tx) if e["act"] == "output.written"]
+        study_id = studies.find_study(tx, uid(1))
+        assert study_id is not None
+        assert [e["object_id"] for e in said] == [r["sop_instance_uid"] for r in bench.rows()]
+        assert [o["kind"] for o in reading.outputs_of(tx, study_id)] == ["sr", "kos"]
+        assert audit.verify(tx).ok
+
+
+def test_a_run_without_flag_gets_its_report_alone(bench: Bench) -> None:
+    quiet = tuple(replace(f, actionable=False) for f in FILM_FINDINGS)
+    bench.completed(findings=quiet)
+    bench.publisher.turn()
+    assert [r["kind"] for r in bench.rows()] == ["sr"]
+
+
+def test_shadow_constancy_open_failed_and_refused_runs_get_nothing(bench: Bench) -> None:
+    bench.completed(1, queue="shadow")
+    bench.completed(2, patient_id="TRIAGE-CONSTANCY-1")
+    bench.completed(3, end="")
+    bench.completed(4, end="gave_up")
+    assert bench.publisher.turn() == 0
+    assert bench.rows() == [] and not bench.folder.exists()
+
+
+def test_a_second_turn_and_a_second_publisher_make_no_twins(bench: Bench) -> None:
+    bench.completed()
+    bench.publisher.turn()
+    before, rows = bench.files(), bench.rows()
+    assert bench.publisher.turn() == 0
+    assert bench.another(Mode.TRIAGE_ONLY).turn() == 0
+    assert (bench.files(), bench.rows()) == (before, rows)
+
+
+def test_a_publisher_that_died_before_its_commit_is_repeated_with_the_same_bytes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.completed()
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.publisher, "_record", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            bench.publisher.turn()
+    left = {name: (bench.folder / name).read_bytes() for name in bench.files()}
+    assert len(left) == 2 and bench.rows() == []
+    assert bench.another(Mode.TRIAGE_ONLY).turn() == 1
+    assert {name: (bench.folder / name).read_bytes() for name in bench.files()} == left
+    assert len(bench.rows()) == 2
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_completes_late_is_not_overlooked(bench: Bench) -> None:
+    late = bench.completed(1, end="")
+    bench.completed(2)
+    assert bench.publisher.turn() == 1
+    assert bench.publisher.turn() == 0
+    with bench.database.write() as tx:
+        runs.finish(tx, late, "token", "finished", bench.clock.advance(1))
+    assert bench.publisher.turn() == 1
+    assert {r["run_id"] for r in bench.rows()} == {late, late + 1}
+
+
+def test_a_backlog_is_taken_in_batches_oldest_first(bench: Bench) -> None:
+    ids = [bench.completed(n) for n in range(1, BATCH + 4)]
+    assert bench.publisher.turn() == BATCH
+    assert {r["run_id"] for r in bench.rows()} == set(ids[:BATCH])
+    assert bench.publisher.turn() == 3
+
+
+def test_a_corrected_result_names_the_report_before_it(bench: Bench) -> None:
+    first = bench.completed(modality="CT", images=3, findings=SCAN_FINDINGS)
+    bench.publisher.turn()
+    second = bench.completed(modality="CT", images=5, findings=SCAN_FINDINGS)
+    bench.publisher.turn()
+    third = bench.completed(modality="CT", images=6, findings=())
+    bench.publisher.turn()
+    reports = [bench.read(r, "sr") for r in (first, second, third)]
+    assert "PredecessorDocumentsSequence" not in reports[0]
+    for older, newer in itertools.pairwise(reports):
+        (study,) = newer.PredecessorDocumentsSequence
+        (series,) = study.ReferencedSeriesSequence
+        assert study.StudyInstanceUID == older.StudyInstanceUID
+        assert series.SeriesInstanceUID == older.SeriesInstanceUID
+        assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == older.SOPInstanceUID
+    assert len({r.SOPInstanceUID for r in reports}) == 3
+    assert [int(r.SeriesNumber) for r in reports] == [9001, 9011, 9021]
+
+
+@pytest.mark.parametrize(
+    ("run_mode", "site_mode", "told"),
+    [("triage_only", "triage_only", False), ("overlay", "overlay", True), ("triage_only", "overlay", False),
+     ("overlay", "triage_only", False)],
+)  # fmt: skip
+def test_places_are_told_only_where_run_and_site_both_allow_it(
+    database: Database, tmp_path: Path, run_mode: str, site_mode: str, told: bool
+) -> None:
+    bench = Bench(database, tmp_path, Mode(site_mode))
+    run_id = bench.completed(modality="CT", images=4, findings=SCAN_FINDINGS, mode=run_mode)
+    bench.publisher.turn()
+    report, flag = bench.read(run_id, "sr"), bench.read(run_id, "kos")
+    assert bool(named(report, "121231")) == bool(named(report, "118565006")) == told
+    shown = [i for i in content_items(flag) if i.ValueType == "IMAGE"]
+    assert (len(shown) < 4) == told
+
+
+def test_the_order_of_the_study_is_named(bench: Bench) -> None:
+    with bench.database.write() as tx:
+        studies.add_order(
+            tx, NOON, accession_number="A1", placer_order_number="PL7", filler_order_number="FI7"
+        )
+    run_id = bench.completed()
+    bench.publisher.turn()
+    (request,) = bench.read(run_id, "sr").ReferencedRequestSequence
+    assert request.PlacerOrderNumberImagingServiceRequest == "PL7"
+
+
+def test_one_run_that_cannot_be_told_does_not_stand_before_the_others(bench: Bench) -> None:
+    odd = bench.completed(1)
+    fine = bench.completed(2)
+    with bench.database.write() as tx:
+        tx.execute(update(run).where(run.c.id == odd).values(sop_instance_uids=[uid(77)]))
+    bench.publisher.turn()
+    rows = {r["run_id"]: r for r in bench.rows() if r["kind"] == "sr"}
+    assert rows[odd]["state"] == "failed" and "no longer in the index" in rows[odd]["detail"]
+    assert rows[fine]["state"] == "written"
+    assert bench.publisher.turn() == 0
+
+
+def test_a_disk_that_refuses_leaves_no_row_and_is_tried_again(bench: Bench) -> None:
+    bench.completed()
+    bench.folder.write_text("in the way")
+    with pytest.raises(Unavailable, match="cannot be written"):
+        bench.publisher.turn()
+    assert bench.rows() == []
+    bench.folder.unlink()
+    assert bench.publisher.turn() == 1
+    assert len(bench.rows()) == 2
+
+
+def test_below_the_reserve_nothing_is_written(bench: Bench) -> None:
+    bench.completed()
+    full = Publisher(
+        bench.database,
+        Spool(bench.home / "spool", 1 << 60),
+        bench.folder,
+        Mode.OVERLAY,
+        "TRIAGE",
+        bench.clock,
+    )
+    with pytest.raises(Unavailable, match="below its reserve"):
+        full.turn()
+    assert bench.rows() == []
+
+
+def test_half_written_files_of_a_dead_publisher_are_swept(bench: Bench) -> None:
+    bench.completed()
+    bench.publisher.turn()
+    (bench.folder / "incoming" / "dead.part").write_bytes(b"half")
+    bench.publisher.sweep()
+    assert len(bench.files()) == 2
+
+
+def test_two_databases_never_give_two_objects_one_uid(bench: Bench, tmp_path: Path) -> None:
+    bench.completed()
+    bench.publisher.turn()
+    with bench.database.read() as tx:
+        requested = tx.execute(select(run.c.requested_at)).scalar_one()
+    first = [r["sop_instance_uid"] for r in bench.rows()]
+    with bench.database.write() as tx:  # as the same study would stand in another installation
+        tx.execute(output.delete())
+        tx.execute(update(run).values(requested_at=requested + SECOND))
+    bench.publisher.look_from_the_start()
+    bench.publisher.turn()
+    assert not set(first) & {r["sop_instance_uid"] for r in bench.rows()}
+
+
+def test_an_image_lost_from_the_index_does_not_hide_the_others(bench: Bench) -> None:
+    run_id = bench.completed(modality="CT", images=4, findings=SCAN_FINDINGS)
+    with bench.database.write() as tx:
+        tx.execute(instance.delete().where(instance.c.sop_instance_uid == uid(1, 1, 2)))
+    bench.publisher.turn()
+    (study,) = bench.read(run_id, "sr").CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 3

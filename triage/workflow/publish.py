@@ -1,0 +1,193 @@
+"""Publish: the objects of a completed Run are built from its rows alone and written for good, once (architecture 4).
+
+    TRIAGE_HOME/outputs/<study uid>/<kind>-<sop instance uid>.dcm
+
+Bytes and UIDs follow from the rows, so a step that died halfway is simply done again and overwrites itself.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from triage.dicom.objects import kos, sr
+from triage.dicom.objects.common import Analysis, Made, Reference, series_instance_uid, sop_instance_uid
+from triage.domain.errors import Refused, Unavailable
+from triage.domain.finding import Mode, shown
+from triage.log import get_logger
+from triage.store import audit, outputs, runs, studies
+from triage.store.database import Database
+from triage.store.outputs import Completed
+from triage.store.spool import Spool
+
+log = get_logger()
+FIRST_SERIES_NUMBER = 9000  # far from those of modalities
+BATCH = 20
+
+
+def run_key(run: Completed) -> str:
+    """Names a Run among all Runs of all databases: what it looked at, with what, and when it was asked for."""
+    return "|".join((
+        run.series_instance_uid, run.input_digest, run.release_digest, str(run.run_id),
+        run.requested_at.isoformat(timespec="microseconds"),
+    ))  # fmt: skip
+
+
+def mode_of(run: Completed, site: Mode) -> Mode:
+    """The mode the Run was asked for, unless the site has become stricter since."""
+    return Mode.OVERLAY if site is Mode.OVERLAY and Mode(run.mode) is Mode.OVERLAY else Mode.TRIAGE_ONLY
+
+
+def analysis_of(tx: Connection, run: Completed, site_mode: Mode, ae_title: str) -> Analysis:
+    """What the objects of this Run may say. Places and sizes pass the one gate here, and nowhere else.
+
+    raises  Refused when none of its images is in the index
+    """
+    headers = [h.header for h in studies.held_by_uid(tx, list(run.sop_instance_uids))]
+    if not headers:
+        raise Refused(f"the images of run {run.run_id} are no longer in the index")
+    order = studies.find_order(tx, run.study_instance_uid, run.accession_number) or {}
+    mode = mode_of(run, site_mode)
+    found = runs.findings_of_runs(tx, [run.run_id])[run.run_id]
+    older = outputs.superseded_by(tx, run, sr.KIND)
+    return Analysis(
+        key=run_key(run),
+        detector=run.detector,
+        version=run.version,
+        release_digest=run.release_digest,
+        findings=tuple(shown(f, mode, may_see_inside=False) for f in found if f.actionable),
+        not_covered=run.not_covered,
+        sources=tuple(headers),
+        finished_at=run.finished_at,
+        # Ten for each Run, so that no two series of ours in a study share a number.
+        series_number=FIRST_SERIES_NUMBER + 10 * run.runs_before + 1,
+        placer_order_number=order.get("placer_order_number", ""),
+        filler_order_number=order.get("filler_order_number", ""),
+        predecessors=(_report_of(older),) if older else (),
+        ae_title=ae_title,
+    )
+
+
+def build(analysis: Analysis) -> list[Made]:
+    """The report, and the flag when something is flagged. Same analysis, same bytes."""
+    flag = kos.build(analysis)
+    return [sr.build(analysis), *([flag] if flag else [])]
+
+
+def _report_of(run: Completed) -> Reference:
+    key = run_key(run)
+    return Reference(
+        run.study_instance_uid,
+        series_instance_uid(key, sr.KIND),
+        sr.COMPREHENSIVE_3D_SR,
+        sop_instance_uid(key, sr.KIND),
+    )
+
+
+def write(folder: Path, relative: str, content: bytes) -> None:
+    """Make `folder/relative` hold `content`, wholly or not at all, also over a power cut.
+
+    raises  Unavailable when the disk does not take it
+    """
+    target, temporary = folder / relative, folder / "incoming" / f"{uuid.uuid4().hex}.part"
+    try:
+        for new in (temporary.parent, target.parent):
+            new.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        for changed in (target.parent, folder):
+            _sync_folder(changed)
+    except OSError as error:
+        raise Unavailable(f"{target} cannot be written: {error.strerror}") from error
+
+
+class Publisher:
+    """What the publisher process keeps between turns."""
+
+    def __init__(
+        self, database: Database, spool: Spool, folder: Path, mode: Mode, ae_title: str,
+        clock: Callable[[], datetime],
+    ) -> None:  # fmt: skip
+        self._database, self._spool, self._folder = database, spool, folder
+        self._mode, self._ae_title, self._clock = mode, ae_title, clock
+        self._settled = 0
+
+    def turn(self) -> int:
+        """Publish the oldest waiting Runs, a batch at most; returns how many were there.
+
+        raises  Unavailable when database or disk are away: all of it is tried again
+        """
+        with self._database.read() as tx:
+            waiting = outputs.waiting(tx, self._settled, BATCH)
+            if not waiting:
+                self._settled = outputs.settled_up_to(tx)
+        if waiting:
+            self._spool.require_space()  # what we make must not take the room that images need (P2)
+        for run_id in waiting:
+            self._publish(run_id)
+        return len(waiting)
+
+    def look_from_the_start(self) -> None:
+        """Forget how far all was done: an id may become visible after a higher one has."""
+        self._settled = 0
+
+    def sweep(self) -> None:
+        """Remove what a dead publisher left half written."""
+        for part in (self._folder / "incoming").glob("*.part"):
+            part.unlink(missing_ok=True)
+
+    def _publish(self, run_id: int) -> None:
+        with self._database.read() as tx:
+            run = outputs.completed(tx, run_id)
+        if run is None:
+            return
+        try:
+            with self._database.read() as tx:
+                analysis = analysis_of(tx, run, self._mode, self._ae_title)
+            objects = build(analysis)
+        except Unavailable:
+            raise
+        except Exception as error:  # one odd Run must not stand before all others
+            log.error("output.not_built", run_id=run_id, exc_info=not isinstance(error, Refused))
+            self._give_up(run, str(error) if isinstance(error, Refused) else type(error).__name__)
+            return
+        paths = {}
+        for made in objects:
+            paths[made.kind] = f"{run.study_instance_uid}/{made.kind}-{made.sop_instance_uid}.dcm"
+            write(self._folder, paths[made.kind], made.content)
+        with self._database.write() as tx:
+            for made in objects:
+                self._record(tx, run, made, paths[made.kind])
+        log.info("output.written", run_id=run_id, count=len(objects))
+
+    def _record(self, tx: Connection, run: Completed, made: Made, path: str) -> None:
+        now = self._clock()
+        if outputs.record(tx, run.run_id, made.kind, made.sop_instance_uid, now, path=path):
+            detail = {"run": run.run_id, "kind": made.kind, "study": run.study_id, "bytes": len(made.content)}
+            audit.append(tx, now, "triage", "output.written", "output", made.sop_instance_uid, detail)
+
+    def _give_up(self, run: Completed, why: str) -> None:
+        uid = sop_instance_uid(run_key(run), sr.KIND)
+        with self._database.write() as tx:
+            if outputs.record(tx, run.run_id, sr.KIND, uid, self._clock(), state="failed", detail=why):
+                detail = {"run": run.run_id, "study": run.study_id, "reason": why}
+                audit.append(tx, self._clock(), "triage", "output.failed", "output", uid, detail)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
