@@ -308,9 +308,12 @@ def clockwork(world: World, process: str) -> Steps:
     new_id = world.ids(f"{process}/clock")
     while True:
         try:
+            before = world.raw.total_changes
             with world.database.write() as tx:
                 token = events.take_lease(tx, "relay", holder, world.now(), LEADER_LEASE)
-            world.leads[process] = token is not None
+            led, world.leads[process] = world.leads.get(process), token is not None
+            if led == world.leads[process]:  # a renewal, or another try: nothing an invariant looks at
+                world.lease_writes = world.raw.total_changes - before
             yield 0.0
             if world.leads[process]:
                 wake = sweep.judge_due(world.database, SITE, world.now, new_id)
@@ -351,7 +354,8 @@ def courier(world: World, process: str, route: str) -> Steps:
             yield 0.0
             if row is None:
                 continue
-            answer = world.peers[route].send(row)
+            lost = not world.calm and world.draw(name) < world.loss
+            answer = world.peers[route].send(row, lost)
             world.touched = True
             yield 0.0
             with world.database.write() as tx:
@@ -367,7 +371,7 @@ def _mark_then_send(world: World, due: dict[str, Any]) -> Steps:
             return
         relay.record(tx, row, Answer(Outcome.DELIVERED), 0.0, world.now())
     yield 0.0
-    world.peers[due["route"]].send(row)
+    world.peers[due["route"]].send(row, False)
 
 
 def scheduler(world: World, template: Object) -> Steps:

@@ -24,7 +24,7 @@ FAULTS = (
     "crash", "crash_all", "power", "flush", "duplicate", "delay", "peer", "skew", "busy", "disk", "policy", "release",
 )  # fmt: skip
 SLICES = 9  # one more than the fewest that make a stack: a late slice can be the one that counts
-MARKS = ("", "", "pneumothorax", "pneumothorax", "consolidation", "effusion", "corrupt", "raises", "poison")
+MARKS = ("", *["pneumothorax"] * 6, "consolidation", "effusion", "corrupt", "raises", "poison")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Config:
     rates: dict[str, float]  # of each fault, per event
     events: int
     jump: float  # share of events in which time passes and nobody works: freezes, leases that end
+    loss: float  # share of peers' answers that are lost on their way
     films: int
     scans: int
     workers: int
@@ -47,11 +48,12 @@ def draw_config(world: World) -> Config:
     def number(low: int, high: int) -> int:
         return low + int((high - low + 1) * world.draw("config"))
 
-    rates = {f: 0.002 + 0.025 * world.draw("config") for f in FAULTS if world.draw("config") < 0.35}
+    rates = {f: 0.001 + 0.01 * world.draw("config") for f in FAULTS if world.draw("config") < 0.35}
     return Config(
         rates=rates,
-        events=number(120, 260),
-        jump=0.01 + 0.05 * world.draw("config") ** 2,
+        events=number(250, 600),
+        jump=0.004 + 0.02 * world.draw("config") ** 2,
+        loss=max(0.0, world.draw("config") - 0.5),
         films=number(1, 3),
         scans=number(0, 1),
         workers=number(1, 2),
@@ -67,6 +69,7 @@ def draw_config(world: World) -> Config:
 
 def furnish(world: World, config: Config) -> None:
     """Rows that an installation has, orders, senders, and the processes of the product."""
+    world.loss = config.loss
     with world.database.write() as tx:
         now = world.now()
         policies.ensure_first(tx, now)
@@ -226,8 +229,7 @@ def _peer(world: World, route: str, mode: str) -> None:
 
 
 def _skew(world: World, seconds: int) -> None:
-    world.skew = timedelta(seconds=seconds)
-    world.latest_wall = max(world.latest_wall, world.now())
+    world.set_skew(timedelta(seconds=seconds))
 
 
 def _busy(world: World, units: int) -> None:

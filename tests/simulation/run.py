@@ -81,7 +81,7 @@ def calm(world: World, checker: Checker) -> None:
     world.calm = True
     world.database.busy = 0
     world.disk.full = False
-    world.skew = timedelta(0)
+    world.set_skew(timedelta(0))
     for peer in world.peers.values():
         peer.mode = "up"
     if not any(name.startswith("reader") for name in world.actors):

@@ -127,7 +127,7 @@ class Peer:
     heard: list[Heard] = field(default_factory=list)
     accepted: set[str] = field(default_factory=set)
 
-    def send(self, row: dict[str, Any]) -> Answer:
+    def send(self, row: dict[str, Any], answer_is_lost: bool) -> Answer:
         if self.mode == "down":
             return Answer(Outcome.RETRY, "connection refused")
         key = (row["alert_id"], row["route"], row["rung"], row["kind"])
@@ -137,6 +137,8 @@ class Peer:
         if self.mode != "up":
             return Answer(Outcome.RETRY, "no answer in time" if self.mode == "late" else "another control id")
         self.accepted.add(row["control_id"])
+        if answer_is_lost:
+            return Answer(Outcome.RETRY, "connection closed")
         return Answer(Outcome.DELIVERED, "AA")
 
 
@@ -144,7 +146,6 @@ class SimDatabase(Database):
     """The real database in memory, which may be busy for the next few units of work."""
 
     busy = 0
-    commits = 0
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -153,7 +154,6 @@ class SimDatabase(Database):
             raise Unavailable("the database is busy")
         with super().write() as tx:
             yield tx
-        self.commits += 1
 
     def empty(self) -> None:
         """All rows away; the compiled statements of the engine stay, which is most of a run's time."""
@@ -204,6 +204,7 @@ class World:
         self.calm = False
         self.disk = Disk()
         self.broker = Broker()
+        self.loss = 0.0  # share of peers' answers that are lost on their way
         self.peers = {name: Peer() for name in ROUTES}
         self.actors: dict[str, Actor] = {}
         self.starters: dict[str, Callable[[], None]] = {}
@@ -216,6 +217,7 @@ class World:
         self.doomed: list[str] = []  # processes that an object is about to kill
         self.acting_token = ""  # lease token of the worker that commits in this step
         self.grants: dict[int, Grant] = {}  # by study id, as the readers believe
+        self.lease_writes = 0  # rows of this step that only renewed the leader's lease
         self.touched = True  # something that an invariant looks at may have changed
         self._counts: dict[str, int] = {}
 
@@ -224,6 +226,11 @@ class World:
     def now(self) -> datetime:
         """The wall clock of every process."""
         return NOON + timedelta(milliseconds=self.ms) + self.skew
+
+    def set_skew(self, skew: timedelta) -> None:
+        """Somebody sets the clock of the machine."""
+        self.skew = skew
+        self.latest_wall = max(self.latest_wall, self.now())
 
     def draw(self, name: str) -> float:
         """The next number in [0, 1) of this actor."""
@@ -284,7 +291,7 @@ class World:
         actor = self.actors.get(name)
         if actor is None or actor.wake_ms > self.ms:
             return False
-        before = self.database.commits
+        before = self.raw.total_changes
         self.acting_token = ""
         try:
             actor.wake_ms = self.ms + int(next(actor.steps) * 1000)
@@ -292,7 +299,9 @@ class World:
             self.actors.pop(name, None)
         while self.doomed:
             self.crash(self.doomed.pop())
-        self.touched = self.touched or self.database.commits != before
+        changes = self.raw.total_changes - before - self.lease_writes
+        self.lease_writes = 0
+        self.touched = self.touched or changes != 0
         return True
 
     def next_wake_ms(self) -> int:

@@ -6,10 +6,10 @@ step ever sets. Only rows that still wait for something are looked at, through t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, literal, or_, true, update
+from sqlalchemy import ColumnElement, Connection, Table, Update, and_, bindparam, case, or_, true, update
 
 from triage.store.schema import (
     UtcTime,
@@ -39,36 +39,48 @@ class Longest:
     check: timedelta
 
 
-_ZERO = timedelta(0)
-
-
 def clamp_future(tx: Connection, now: datetime, longest: Longest) -> list[int]:
     """Bring every such stamp back; returns the studies whose arrival moved, to be ranked anew."""
-    s, r, a, w = series.c, run.c, alert.c, worklist_item.c
-    waiting_run = r.state.in_(("requested", "running"))
-    _clamp(tx, now, series, s.judge_at.is_not(None),
-           {"first_instance_at": _ZERO, "last_instance_at": _ZERO, "judge_at": longest.judge})  # fmt: skip
-    _clamp(tx, now, run, waiting_run,
-           {"requested_at": _ZERO, "started_at": _ZERO, "lease_until": longest.lease})  # fmt: skip
-    _clamp(tx, now, alert, a.state == "open", {"raised_at": _ZERO, "later_until": longest.later})
-    _clamp(tx, now, claim, true(), {"expires_at": longest.claim})
-    _clamp(tx, now, delivery, delivery.c.state == "waiting", {"next_attempt_at": longest.retry})
-    _clamp(tx, now, operator_notice, operator_notice.c.sent_at.is_(None), {"next_attempt_at": longest.retry})
-    _clamp(tx, now, constancy_check, constancy_check.c.ok.is_(None), {"due_at": longest.check})
-    _clamp(tx, now, heartbeat, true(), {"at": _ZERO})
-    is_open = w.state.in_(("arriving", "to_read", "claimed"))
-    _clamp(tx, now, worklist_item, is_open, {"raised_at": _ZERO})
-    moved = update(worklist_item).where(is_open, w.arrived_at > now + TOLERATED).values(arrived_at=now)
-    return sorted(tx.execute(moved.returning(w.study_id)).scalars())
+    latest = {"none": now} | {name: now + ahead for name, ahead in asdict(longest).items()}
+    values = {f"to_{name}": at for name, at in latest.items()}
+    values |= {f"above_{name}": at + TOLERATED for name, at in latest.items()}
+    for statement, names in _CLAMPS:
+        tx.execute(statement, {n: values[n] for n in names})
+    return sorted(tx.execute(_ARRIVED, {n: values[n] for n in ("to_none", "above_none")}).scalars())
 
 
 def _clamp(
-    tx: Connection, now: datetime, table: Table, rows: ColumnElement[bool], columns: dict[str, timedelta]
-) -> None:
-    """One statement: each of `columns` at most its timedelta ahead of now."""
-    ahead = {name: table.c[name] > now + longest + TOLERATED for name, longest in columns.items()}
-    brought_back = {
-        name: case((ahead[name], literal(now + longest, UtcTime())), else_=table.c[name])
-        for name, longest in columns.items()
+    table: Table, rows: ColumnElement[bool], columns: dict[str, str]
+) -> tuple[Update, tuple[str, ...]]:
+    """One statement, made once, and the names of its values; `columns` says which limit holds for each stamp."""
+    time = UtcTime()
+    ahead = {c: table.c[c] > bindparam(f"above_{limit}", type_=time) for c, limit in columns.items()}
+    back = {
+        c: case((ahead[c], bindparam(f"to_{limit}", type_=time)), else_=table.c[c])
+        for c, limit in columns.items()
     }
-    tx.execute(update(table).where(and_(rows, or_(*ahead.values()))).values(**brought_back))
+    limits = sorted(set(columns.values()))
+    names = tuple(f"{word}_{limit}" for limit in limits for word in ("to", "above"))
+    return update(table).where(and_(rows, or_(*ahead.values()))).values(back), names
+
+
+_OPEN_ITEM = worklist_item.c.state.in_(("arriving", "to_read", "claimed"))
+_CLAMPS = (
+    _clamp(series, series.c.judge_at.is_not(None),
+           {"first_instance_at": "none", "last_instance_at": "none", "judge_at": "judge"}),
+    _clamp(run, run.c.state.in_(("requested", "running")),
+           {"requested_at": "none", "started_at": "none", "lease_until": "lease"}),
+    _clamp(alert, alert.c.state == "open", {"raised_at": "none", "later_until": "later"}),
+    _clamp(claim, true(), {"expires_at": "claim"}),
+    _clamp(delivery, delivery.c.state == "waiting", {"next_attempt_at": "retry"}),
+    _clamp(operator_notice, operator_notice.c.sent_at.is_(None), {"next_attempt_at": "retry"}),
+    _clamp(constancy_check, constancy_check.c.ok.is_(None), {"due_at": "check"}),
+    _clamp(heartbeat, true(), {"at": "none"}),
+    _clamp(worklist_item, _OPEN_ITEM, {"raised_at": "none"}),
+)  # fmt: skip
+_ARRIVED = (
+    update(worklist_item)
+    .where(_OPEN_ITEM, worklist_item.c.arrived_at > bindparam("above_none", type_=UtcTime()))
+    .values(arrived_at=bindparam("to_none", type_=UtcTime()))
+    .returning(worklist_item.c.study_id)
+)
