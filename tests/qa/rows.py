@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import Policy
@@ -142,8 +142,9 @@ class Department:
         self, study_id: int, raised: float, *, acknowledged_after: float | None = None, state: str, step: int = 0,
         ended_after: float | None = None,
     ) -> int:  # fmt: skip
+        run_id = self.tx.execute(select(func.max(run.c.id)).where(run.c.study_id == study_id)).scalar_one()
         return self._insert(
-            alert, study_id=study_id, run_id=1, finding_name="pneumothorax", probability=0.9, band="high", state=state,
+            alert, study_id=study_id, run_id=run_id, finding_name="pneumothorax", probability=0.9, band="high", state=state,
             step=step, raised_at=at(raised), stepped_at=at(raised),
             acknowledged_at=None if acknowledged_after is None else at(raised + acknowledged_after),
             ended_at=None if ended_after is None else at(raised + ended_after),
