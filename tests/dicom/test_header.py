@@ -228,3 +228,35 @@ def test_frames_of_an_enhanced_ct_have_places_of_their_own(shared_data: Path) ->
     places = [f.image_position_patient for f in frames]
     assert header.number_of_frames == len(frames) == len(set(places)) == 16
     assert all(f.rescale_intercept == -3024 and f.pixel_spacing_mm == (1.289062, 1.289062) for f in frames)
+
+
+def test_an_enhanced_ct_of_thousands_of_frames_is_read_in_good_time(tmp_path: Path) -> None:
+    """Its frames have more elements than a whole header may have; intake looks at the first alone."""
+    frames = 3_000
+    measures = b"".join(_explicit(0x0028, n, b"DS", b"0.5\\0.5 ") for n in (0x0030, 0x0031, 0x0032, 0x0033))
+    groups = _sequence(0x0028, 0x9110, measures)
+    groups += _sequence(0x0020, 0x9113, _explicit(0x0020, 0x0032, b"DS", b"1\\2\\3 "))
+    groups += _sequence(0x0020, 0x9116, _explicit(0x0020, 0x0037, b"DS", b"1\\0\\0\\0\\1\\0 "))
+    per_frame = struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, 0xFFFFFFFF)
+    per_frame += (
+        struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + groups + struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    ) * frames
+    per_frame += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    ds = builders.ct_slices(1, NumberOfFrames=frames)[0]
+    path = builders.save(ds, tmp_path / "x.dcm")
+    path.write_bytes(path.read_bytes().replace(b"\xe0\x7f\x10\x00", per_frame + b"\xe0\x7f\x10\x00", 1))
+
+    begin = time.process_time()
+    header = read_header(path)
+    assert time.process_time() - begin < 2
+    assert (header.number_of_frames, header.image_position_patient) == (frames, (1, 2, 3))
+    assert len(read_frame_headers(path, header)) == frames
+
+
+def _explicit(group: int, element: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", group, element, vr, len(value)) + value
+
+
+def _sequence(group: int, element: int, item: bytes) -> bytes:
+    whole = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
+    return struct.pack("<HH2sHL", group, element, b"SQ", 0, len(whole)) + whole

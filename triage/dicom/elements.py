@@ -21,13 +21,15 @@ EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
-MAX_ELEMENTS = 100_000
+MAX_ELEMENTS = 100_000  # at the top level (standards 1.5)
+MAX_NESTED_ELEMENTS = 500_000  # inside sequences: 4,000 frames of an Enhanced CT have a hundred elements each
 MAX_DEPTH = 32
 MAX_VALUE_BYTES = 262_144  # of one kept value; a LUT of 65536 words is the longest that we want
 MAX_INFLATION_RATIO = 100
 MAX_INFLATED_HEADER = 64 << 20
 UNDEFINED = 0xFFFFFFFF
 
+FIRST_ITEM_ONLY = frozenset({0x52009230})  # Per-frame Functional Groups, unless every frame is asked for
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset(
@@ -113,13 +115,15 @@ class InflatingReader(io.RawIOBase):
 
 
 class _Stream:
-    """Counted reading: every byte asked for must be there, and at most MAX_ELEMENTS elements are met."""
+    """Counted reading: every byte asked for must be there, and elements are counted."""
 
     def __init__(self, source: BinaryIO, position: int, size: int | None) -> None:
         self.source = source
         self.position = position
         self.size = size  # None: unknown before the end (deflated)
         self.elements = 0
+        self.nested_elements = 0
+        self.every_frame = False
         self.dataset_offset = position
 
     def take(self, count: int) -> bytes:
@@ -148,17 +152,23 @@ class _Stream:
             return self.position >= self.size
         return not self.source.peek(1)  # type: ignore[attr-defined]
 
-    def count_element(self) -> None:
-        self.elements += 1
-        if self.elements > MAX_ELEMENTS:
-            raise Refused(f"more than {MAX_ELEMENTS} elements before the pixel data")
+    def count_element(self, depth: int) -> None:
+        if depth == 0:
+            self.elements += 1
+        else:
+            self.nested_elements += 1
+        if self.elements > MAX_ELEMENTS or self.nested_elements > MAX_NESTED_ELEMENTS:
+            raise Refused(f"more than {MAX_ELEMENTS} elements, or {MAX_NESTED_ELEMENTS} inside of sequences")
 
 
-def read_part10(source: BinaryIO, wanted: Wanted, *, inflated_limit: int = MAX_INFLATED_HEADER) -> Part10:
+def read_part10(
+    source: BinaryIO, wanted: Wanted, *, inflated_limit: int = MAX_INFLATED_HEADER, every_frame: bool = False
+) -> Part10:
     """Walk a Part 10 file up to its pixel data.
 
     source  a seekable, buffered binary file standing at its start
     wanted  the elements to keep; others are skipped unread
+    every_frame  keep the functional groups of all frames, not of the first alone
     raises  Refused for what is no Part 10 file, is cut short, nests or counts beyond the limits, or has one
             of the wanted elements twice with different values
     source  PS3.10 7.1 (file meta information), PS3.5 7 and A (element encoding)
@@ -176,6 +186,7 @@ def read_part10(source: BinaryIO, wanted: Wanted, *, inflated_limit: int = MAX_I
     if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         inflating = io.BufferedReader(InflatingReader(source, inflated_limit), 65_536)
         stream = _Stream(inflating, 0, None)
+    stream.every_frame = every_frame
     walker = _Walker(
         stream, explicit=syntax != IMPLICIT_VR_LITTLE_ENDIAN, little=syntax != EXPLICIT_VR_BIG_ENDIAN
     )
@@ -193,7 +204,7 @@ def _read_meta(stream: _Stream) -> Elements:
         stream.source.seek(-len(head), io.SEEK_CUR)
         if head != b"\x02\x00":
             break
-        tag, vr, length = walker.head()
+        tag, vr, length = walker.head(0)
         if length > 65_536 or vr == b"SQ":
             raise Refused("an element of the file meta information is longer than 64 KiB")
         meta.values[tag] = stream.take(length)
@@ -212,9 +223,9 @@ class _Walker:
         self._short = struct.Struct(order + "H")
         self._long = struct.Struct(order + "L")
 
-    def head(self) -> tuple[int, bytes, int]:
+    def head(self, depth: int) -> tuple[int, bytes, int]:
         """(tag, VR or b"" when implicit, length) of the next element."""
-        self.stream.count_element()
+        self.stream.count_element(depth)
         raw = self.stream.take(8)
         group, element = self._tag.unpack_from(raw)
         tag = group << 16 | element
@@ -236,7 +247,7 @@ class _Walker:
         found = Elements(little_endian=self.little)
         stream = self.stream
         while stream.position < end if end is not None else not stream.at_end():
-            tag, vr, length = self.head()
+            tag, vr, length = self.head(depth)
             if tag == _ITEM_END and delimited:
                 return found
             if tag in PIXEL_TAGS and depth == 0:
@@ -258,8 +269,11 @@ class _Walker:
                 self.stream.skip(length)
                 return
             # A sequence sent as UN is Implicit VR Little Endian inside (PS3.5 6.2.2, note 2).
-            walker = _Walker(self.stream, explicit=False, little=True) if vr == b"UN" else self
-            items = walker.sequence(inner or {}, length, depth + 1, keep=inner is not None)
+            walker = self if vr != b"UN" else _Walker(self.stream, explicit=False, little=True)
+            most = 0 if inner is None else MAX_NESTED_ELEMENTS
+            if most and tag in FIRST_ITEM_ONLY and not self.stream.every_frame:
+                most = 1
+            items = walker.sequence(inner or {}, length, depth + 1, most=most)
             if inner is not None:
                 found.sequences[tag] = items
             return
@@ -270,7 +284,8 @@ class _Walker:
         if found.values.setdefault(tag, value) != value:
             raise Refused(f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) stands twice with different values")
 
-    def sequence(self, wanted: Wanted, length: int, depth: int, *, keep: bool) -> list[Elements]:
+    def sequence(self, wanted: Wanted, length: int, depth: int, *, most: int) -> list[Elements]:
+        """The first `most` items; the others are passed over."""
         if depth > MAX_DEPTH:
             raise Refused(f"sequences nest deeper than {MAX_DEPTH}")
         stream = self.stream
@@ -281,13 +296,14 @@ class _Walker:
             )
         items: list[Elements] = []
         while end is None or stream.position < end:
-            tag, _, item_length = self.head()
+            tag, _, item_length = self.head(depth)
             if tag == _SEQUENCE_END and end is None:
                 break
             if tag != _ITEM:
                 raise Refused(f"a sequence holds something else than items at byte {stream.position}")
+            keep = len(items) < most
             if item_length == UNDEFINED:
-                item = self.dataset(wanted, None, depth, delimited=True)
+                item = self.dataset(wanted if keep else {}, None, depth, delimited=True)
             elif keep:
                 item = self.dataset(wanted, stream.position + item_length, depth)
             else:
@@ -295,4 +311,6 @@ class _Walker:
                 continue
             if keep:
                 items.append(item)
+        if end is not None and stream.position != end:
+            raise Refused(f"an item reaches beyond the end of its sequence at byte {end}")
         return items

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triage.dicom.header import read_frame_headers
+from triage.domain.errors import Refused
 from triage.domain.stack import SliceLadder, StackPlan, ladder, plan_stack
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitableError, ReasonCode
@@ -35,8 +36,8 @@ class Slice:
 def open_slices(paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> list[Slice]:
     """Every frame of a series, multi-frame instances opened into theirs.
 
-    raises  NotSuitableError: WRONG_MODALITY, TOO_LARGE (frames), NO_RESCALE, PIXELS_MISSING; Refused when frames are
-            not described
+    raises  NotSuitableError: WRONG_MODALITY, TOO_LARGE (frames), NO_RESCALE, PIXELS_MISSING, GEOMETRY when
+            frames are not described
     """
     slices: list[Slice] = []
     for path, header in zip(paths, headers, strict=True):
@@ -46,8 +47,7 @@ def open_slices(paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> lis
             raise NotSuitableError(ReasonCode.PIXELS_MISSING)
         if header.number_of_frames > MAX_FRAMES or len(slices) > MAX_FRAMES:
             raise NotSuitableError(ReasonCode.TOO_LARGE, f"more than {MAX_FRAMES} frames")
-        several = header.number_of_frames != 1
-        frames = read_frame_headers(path, header) if several else [header]
+        frames = [header] if header.number_of_frames == 1 else _frames(path, header)
         for number, frame in enumerate(frames):
             if not frame.rescale_slope or frame.rescale_intercept is None:
                 raise NotSuitableError(ReasonCode.NO_RESCALE)
@@ -55,6 +55,13 @@ def open_slices(paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> lis
                 Slice(path, number, len(frames), frame, frame.rescale_slope, frame.rescale_intercept)
             )
     return slices
+
+
+def _frames(path: Path, header: InstanceHeader) -> list[InstanceHeader]:
+    try:
+        return read_frame_headers(path, header)
+    except Refused as e:
+        raise NotSuitableError(ReasonCode.GEOMETRY, str(e)) from e
 
 
 def check_step(found: SliceLadder) -> None:

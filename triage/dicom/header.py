@@ -72,7 +72,7 @@ def read_header(path: Path) -> InstanceHeader:
             be opened
     source  PS3.10 7.1, standards 1.5 (limits), 4.1 (age)
     """
-    return _header(_read(path, WANTED))
+    return _header(_read(path))
 
 
 def read_frame_headers(path: Path, header: InstanceHeader) -> list[InstanceHeader]:
@@ -81,7 +81,7 @@ def read_frame_headers(path: Path, header: InstanceHeader) -> list[InstanceHeade
     The functional groups of each frame replace the instance's values; a group that is per frame wins over a
     shared one (PS3.3 C.7.6.16). raises Refused when the frames are not all described.
     """
-    part10 = _read(path, WANTED)
+    part10 = _read(path, every_frame=True)
     values = Values(part10.dataset)
     frames = values.items(0x52009230)
     if len(frames) != header.number_of_frames:
@@ -96,10 +96,10 @@ def read_frame_headers(path: Path, header: InstanceHeader) -> list[InstanceHeade
     ]
 
 
-def _read(path: Path, wanted: Wanted) -> Part10:
+def _read(path: Path, *, every_frame: bool = False) -> Part10:
     try:
         with path.open("rb") as file:
-            return read_part10(file, wanted)
+            return read_part10(file, WANTED, every_frame=every_frame)
     except OSError as e:
         raise Unavailable(f"cannot read {path.name}: {e.strerror}") from e
 
