@@ -118,6 +118,19 @@ def test_a_known_caller_is_answered_and_a_stranger_is_turned_away(hospital: Hosp
         hospital.echo(called="ELSEWHERE")
 
 
+def test_when_nobody_can_say_who_may_call_the_door_stays_shut_for_now(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+
+    def unanswered(title: str, address: str) -> bool:
+        raise Unavailable("the database does not answer")
+
+    object.__setattr__(hospital.receiver.config, "may_call", unanswered)
+    with wire.connect(hospital.port) as peer:
+        peer.sendall(wire.associate_rq())
+        assert wire.read_pdu(peer) == (3, bytes([0, 2, 3, 1]))  # transient, temporary congestion
+    hospital.receiver.stop()
+
+
 def test_what_was_acknowledged_lies_on_the_disk_byte_for_byte(hospital: Hospital, film: Path) -> None:
     assert hospital.send(film) == [0]
 

@@ -214,6 +214,18 @@ class Receiver:
     def _requested(self, event: evt.Event) -> None:
         """Let the caller in, or reject with the reason that makes a sender do the right thing (standards 1.2)."""
         association = event.assoc
+        try:
+            reason = self._reason_to_reject(association)
+        except Exception as e:  # noqa: BLE001 (the association's door: in doubt it stays shut)
+            log.error("association.not_judged", error=type(e).__name__)
+            reason = (_TRANSIENT, 3, 1)  # temporary congestion
+        if reason is None:
+            return
+        log.warning("association.rejected", address=association.requestor.address, code=str(reason))
+        association.acse.send_reject(*reason)
+        association.kill()
+
+    def _reason_to_reject(self, association: Association) -> tuple[int, int, int] | None:
         request = association.requestor.primitive
         assert request is not None
         limits = self.config.limits
@@ -222,17 +234,12 @@ class Receiver:
             session.calling_ae_title = str(request.calling_ae_title).strip()
             session.called_ae_title = str(request.called_ae_title).strip()
             here = [s for s in self._sessions.values() if s.established]
-            full = len(here) >= limits.associations
-            full = full or sum(s.address == session.address for s in here) >= limits.associations_per_address
-        if full:
-            reason = (_TRANSIENT, 3, 2)  # local limit exceeded: come again
-        elif not self.config.may_call(session.calling_ae_title, session.address):
-            reason = (_PERMANENT, 1, 3)  # calling AE title not recognised
-        else:
-            return
-        log.warning("association.rejected", address=session.address, code=str(reason))
-        association.acse.send_reject(*reason)
-        association.kill()
+        from_there = sum(s.address == session.address for s in here)
+        if len(here) >= limits.associations or from_there >= limits.associations_per_address:
+            return _TRANSIENT, 3, 2  # local limit exceeded: come again
+        if not self.config.may_call(session.calling_ae_title, session.address):
+            return _PERMANENT, 1, 3  # calling AE title not recognised
+        return None
 
     def _accepted(self, event: evt.Event) -> None:
         with self._lock:
