@@ -29,7 +29,7 @@ from triage.cli.up import start, temporary_home, with_free_ports
 from triage.domain.errors import Unavailable
 from triage.hl7.mllp import Inbox, MllpListener
 from triage.settings import Settings
-from triage.store import alerts, constancy, events, runs, studies, users
+from triage.store import alerts, constancy, events, outputs, runs, studies, users
 from triage.store.database import Database
 from triage.workflow.samples import SAMPLES, Written, write_sample
 from triage.workflow.supervisor import Supervisor
@@ -188,6 +188,7 @@ def _play(running: Demo, console: Console) -> dict[str, Any]:
         check = _constancy(running)
         bar.advance(waiting)
         _deliveries_done(running)
+        _outputs_done(running)
     return _document(running, seconds, check)
 
 
@@ -212,7 +213,7 @@ def _wait_until_ready(running: Demo) -> None:
             httpx.get(f"{running.address}/ready", timeout=2, trust_env=False).raise_for_status()
             with running.database.read() as tx:
                 beating = {b["part"].split("@")[0] for b in events.beats(tx)}
-            expected = {"receiver", "worker-stat", "worker-routine", "relay", "scheduler"}
+            expected = {"receiver", "worker-stat", "worker-routine", "relay", "scheduler", "publisher"}
             missing = ", ".join(sorted(expected - beating))
             if not missing:
                 return
@@ -264,13 +265,23 @@ def _deliveries_done(running: Demo) -> None:
         time.sleep(0.1)
 
 
+def _outputs_done(running: Demo) -> None:
+    """The DICOM objects of this demo are written, or had their time."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        with running.database.read() as tx:
+            if not outputs.waiting(tx, 0, 1):
+                return
+        time.sleep(0.1)
+
+
 def _deliveries(running: Demo) -> list[dict[str, Any]]:
     with running.database.read() as tx:
         return alerts.deliveries(tx)
 
 
 def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dict[str, Any]:
-    outputs = (
+    written = (
         sorted(str(p) for p in running.settings.outputs.rglob("*.dcm"))
         if running.settings.outputs.exists()
         else []
@@ -283,7 +294,7 @@ def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dic
             for d in _deliveries(running)
         ],
         "messages": [m.decode("utf-8").replace("\r", "\n") for m in running.inbox.messages],
-        "outputs": outputs,
+        "outputs": written,
         "constancy": check,
         "seconds": {"arrival_to_flag": [round(s, 3) for s in seconds]},
     }
