@@ -22,18 +22,14 @@ from triage.qa.page import duration, to_html
 from triage.qa.report import build, to_csv
 from triage.settings import Settings
 from triage.store.database import Database
-from triage.store.schema import metadata
 
 START, END, NOW = at(0), at(1440), at(3000)
 
 
 @pytest.fixture
-def tx() -> Iterator[Connection]:
-    database = Database("sqlite://")
-    metadata.create_all(database.engine)
+def tx(database: Database) -> Iterator[Connection]:
     with database.write() as connection:
         yield connection
-    database.close()
 
 
 def report(tx: Connection, **options: Any) -> dict[str, Any]:
@@ -49,6 +45,10 @@ def wilson_of_scipy(count: int, n: int) -> dict[str, float]:
 
 @pytest.fixture
 def day(tx: Connection) -> Department:
+    return a_day(tx)
+
+
+def a_day(tx: Connection) -> Department:
     """Ten studies that count (ids 1 to 10), and four that must not."""
     d = Department(tx)
     d.study(
@@ -230,6 +230,12 @@ def test_the_same_data_and_period_give_the_same_bytes_but_for_the_time_of_making
     first, later = report(day.tx), report(day.tx, now=at(9000))
     assert first["head"].pop("created_at") != later["head"].pop("created_at")
     assert json.dumps(first) == json.dumps(later)
+
+
+@pytest.mark.postgres
+def test_postgresql_gives_the_same_bytes_as_sqlite(day: Department, postgres_database: Database) -> None:
+    with postgres_database.write() as tx:
+        assert json.dumps(report(a_day(tx).tx)) == json.dumps(report(day.tx))
 
 
 def test_nothing_of_a_patient_leaves_and_uids_only_when_asked(day: Department) -> None:

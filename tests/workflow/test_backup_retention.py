@@ -217,6 +217,29 @@ def test_the_commands_do_it_with_a_question_and_exit_codes(settings: Settings, t
     assert len(list(settings.home.glob("triage.db.before-*"))) == 1
 
 
+@pytest.mark.postgres
+def test_postgresql_is_saved_and_restored_by_its_own_tools(
+    settings: Settings, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIAGE_DATABASE__URL", postgres_url)
+    servers = load()
+    database = Database(servers.database_url)
+    migrate.upgrade(database)
+    with database.write() as tx:
+        Department(tx).study(1, flags=("pneumothorax",))
+    backup(servers, tmp_path / "b.dump", NOW, "test")
+    with database.write() as tx:
+        audit.append(tx, NOW, "somebody", "after.the_backup", "x", 1)
+    assert restore(servers, tmp_path / "b.dump", NOW, "test").alerts == 0
+    assert studies_of(servers) == {"1.2.1"}
+    with database.read() as tx:
+        assert audit.verify(tx).ok
+        assert "after.the_backup" not in [e["act"] for e in audit.events(tx)]
+    with pytest.raises(Refused, match="no backup of this kind"):
+        restore(settings, tmp_path / "b.dump", NOW, "test")
+    database.close()
+
+
 # --- retention -----------------------------------------------------------------------------------------------
 
 

@@ -122,7 +122,8 @@ def _pg(settings: Settings, tool: str, *words: str) -> None:
     binary = shutil.which(tool)
     if binary is None:
         raise Unavailable(f"{tool} is not installed: apt install postgresql-client")
-    where = [f"--host={url.host}"] * bool(url.host) + [f"--port={url.port}"] * bool(url.port)
+    host = url.host or url.query.get("host", "")  # a socket's folder stands in the query
+    where = [f"--host={host}"] * bool(host) + [f"--port={url.port}"] * bool(url.port)
     who = [f"--username={url.username}"] * bool(url.username)
     ran = subprocess.run(
         [binary, *where, *who, "--no-password", f"--dbname={url.database}", *words],
