@@ -55,7 +55,7 @@ RELEASED, OPEN, GAP, ABORTED, SHORT = 1.0, 4.5, 12.0, 12.0, 12.0  # times of the
 
 def longest_wait(quiet_seconds: float) -> timedelta:
     """No judgement asks to be looked at again later than this."""
-    return min(timedelta(seconds=quiet_seconds * max(GAP, ABORTED)), HARD_LIMIT)
+    return min(timedelta(seconds=quiet_seconds * max(GAP, ABORTED, SHORT)), HARD_LIMIT)
 
 
 def judge(evidence: Evidence, quiet_seconds: float, now: datetime) -> Judgement:
