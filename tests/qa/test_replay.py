@@ -18,11 +18,10 @@ from tests.qa.rows import Department, at
 from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
+from triage.qa.batches import mean_by_batch, quantile_by_batch
 from triage.qa.replay import (
     READING_MAX,
     Model,
-    mean_by_batch,
-    quantile_by_batch,
     readers_by_hour,
     replay_model,
     replay_site,

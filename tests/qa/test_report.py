@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from tests.qa.rows import Department, at
 from triage.domain.errors import Refused
 from triage.qa import charts
-from triage.qa.measures import small_cells
 from triage.qa.page import duration, to_html
 from triage.qa.report import build, to_csv
+from triage.qa.subgroups import small_cells
 from triage.settings import Settings
 from triage.store.database import Database
 

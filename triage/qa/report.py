@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from triage import __version__
 from triage.domain.errors import Refused
-from triage.qa import measures
+from triage.qa import measures, subgroups
 from triage.settings import Settings
 from triage.store import audit, constancy, runs
 from triage.store import measures as facts
@@ -40,8 +40,8 @@ DEFINITIONS = {
     "ppv": "flags that readers agreed with, of those they judged (the last word counts). Readers' words are not "
     "adjudicated truth, and depend on prevalence",
     "flagged_against_unflagged": "log-rank over unequal groups: classes, hours and staffing differ; no proof of cause",
-    "subgroups": f"fewer than {measures.POSITIVES_MIN} positives: too few for a figure; cells below "
-    f"{measures.CELL_MIN} are suppressed unless the report stays in the department",
+    "subgroups": f"fewer than {subgroups.POSITIVES_MIN} positives: too few for a figure; cells below "
+    f"{subgroups.CELL_MIN} are suppressed unless the report stays in the department",
     "beyond_bound": "waited longer than the class without AI allows, opened or not",
 }
 
@@ -89,7 +89,7 @@ def build(
             alerts, facts.deliveries_between(tx, start, end), (until - start).total_seconds() / 86_400, until
         ),
         "constancy": measures.constancy_part(constancy.between(tx, start, end)),
-        "subgroups": measures.subgroups(studies, flags, said, deidentified=deidentified),
+        "subgroups": subgroups.subgroups(studies, flags, said, deidentified=deidentified),
         "changes": _changes(tx, start, end, deidentified),
         "definitions": DEFINITIONS,
     }
