@@ -19,8 +19,9 @@ from triage.domain.errors import Unavailable
 from triage.domain.finding import Finding, Mode
 from triage.store import audit, reading, runs, studies
 from triage.store.database import Database
-from triage.store.schema import instance, output, run
+from triage.store.schema import finding, instance, output, run
 from triage.store.spool import Spool
+from triage.workflow import publish
 from triage.workflow.publish import BATCH, Publisher
 
 SECOND = timedelta(seconds=1)
@@ -149,6 +150,24 @@ def test_a_publisher_that_died_before_its_commit_is_repeated_with_the_same_bytes
 
 def _dies(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_study_removed_while_its_objects_are_written_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.completed()
+
+    really_write = publish.write
+
+    def write_then_remove(folder: Path, relative: str, content: bytes) -> None:
+        really_write(folder, relative, content)
+        with bench.database.write() as tx:
+            tx.execute(finding.delete())
+            tx.execute(run.delete())
+
+    monkeypatch.setattr(publish, "write", write_then_remove)
+    bench.publisher.turn()
+    assert bench.files() == [] and bench.rows() == []
 
 
 def test_a_run_that_completes_late_is_not_overlooked(bench: Bench) -> None:

@@ -113,9 +113,7 @@ def record(
     tx: Connection, run_id: int, kind: str, sop_instance_uid: str, now: datetime, *, path: str = "",
     state: str = "written", detail: str = "",
 ) -> bool:  # fmt: skip
-    """Keep that an object was made; False when it is known already, or its Run is gone."""
-    if tx.execute(select(run.c.id).where(run.c.id == run_id)).first() is None:
-        return False
+    """Keep that an object was made; False when it is known already."""
     values = {
         "sop_instance_uid": sop_instance_uid,
         "path": path,
@@ -124,6 +122,11 @@ def record(
         "created_at": now,
     }
     return insert_or_get(tx, output, {"run_id": run_id, "kind": kind}, values)[1]
+
+
+def is_held(tx: Connection, run_id: int) -> bool:
+    """False when the Run was removed with its study."""
+    return tx.execute(select(run.c.id).where(run.c.id == run_id)).first() is not None
 
 
 def _runs() -> Select[Any]:

@@ -7,6 +7,7 @@ Bytes and UIDs follow from the rows, so a step that died halfway is simply done 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
@@ -167,8 +168,12 @@ class Publisher:
             paths[made.kind] = f"{run.study_instance_uid}/{made.kind}-{made.sop_instance_uid}.dcm"
             write(self._folder, paths[made.kind], made.content)
         with self._database.write() as tx:
-            for made in objects:
+            held = outputs.is_held(tx, run_id)
+            for made in objects if held else ():
                 self._record(tx, run, made, paths[made.kind])
+        if not held:
+            self._take_back(run, paths)
+            return
         log.info("output.written", run_id=run_id, count=len(objects))
 
     def _record(self, tx: Connection, run: Completed, made: Made, path: str) -> None:
@@ -177,10 +182,19 @@ class Publisher:
             detail = {"run": run.run_id, "kind": made.kind, "study": run.study_id, "bytes": len(made.content)}
             audit.append(tx, now, "triage", "output.written", "output", made.sop_instance_uid, detail)
 
+    def _take_back(self, run: Completed, paths: dict[str, str]) -> None:
+        """The study was removed while we wrote: what is gone stays gone."""
+        for path in paths.values():
+            (self._folder / path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder of a study that was sent again is in use
+            (self._folder / run.study_instance_uid).rmdir()
+
     def _give_up(self, run: Completed, why: str) -> None:
         uid = sop_instance_uid(run_key(run), sr.KIND)
         with self._database.write() as tx:
-            if outputs.record(tx, run.run_id, sr.KIND, uid, self._clock(), state="failed", detail=why):
+            if outputs.is_held(tx, run.run_id) and outputs.record(
+                tx, run.run_id, sr.KIND, uid, self._clock(), state="failed", detail=why
+            ):
                 detail = {"run": run.run_id, "study": run.study_id, "reason": why}
                 audit.append(tx, self._clock(), "triage", "output.failed", "output", uid, detail)
 
