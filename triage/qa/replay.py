@@ -25,6 +25,7 @@ from triage.domain.finding import FINDING_CODES, Band, Finding, PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize
 from triage.domain.queueing import Case, Shift, Standing, cobham_waits, replay
 from triage.domain.statistics import poisson_rate
+from triage.qa.batches import figures
 from triage.store import measures as facts
 
 RULES = ("first_come", "order", "policy", "policy_without_bound")
