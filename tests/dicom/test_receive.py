@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -406,36 +407,41 @@ def test_what_no_honest_peer_sends_ends_its_association_alone(
     assert hospital.left_over() == []
 
 
-def test_mutated_associations_cost_a_healthy_sender_nothing(hospital: Hospital, tmp_path: Path) -> None:
-    slices = builders.save_all(builders.ct_slices(40), tmp_path / "ct")
-    chance = random.Random(20240315)
+@pytest.mark.parametrize(
+    "associations",
+    [150, pytest.param(10_000, marks=pytest.mark.faults)],
+    ids=["quick", "full"],
+)
+def test_mutated_associations_cost_a_healthy_sender_nothing(
+    associations: int, hospital: Hospital, tmp_path: Path
+) -> None:
+    if associations > 1_000 and not os.environ.get("TRIAGE_TEST_FULL"):
+        pytest.skip("10,000 associations run under make test-faults")
+    slices = builders.save_all(builders.ct_slices(20), tmp_path / "ct")
     sound = wire.associate_rq() + wire.fragment(3, wire.c_store_rq(wire.DX, "1.2.3"), command=True, last=True)
     sound += wire.fragment(3, bytes(range(256)) * 8, command=False, last=True) + wire.pdu(5, bytes(4))
-    stop = threading.Event()
+    numbers = iter(range(associations))
 
     def vandal() -> None:
-        while not stop.is_set():
+        for seed in numbers:
+            chance = random.Random(seed)
             data = bytearray(sound)
             for _ in range(chance.randint(1, 12)):
                 data[chance.randrange(len(data))] = chance.randrange(256)
-            try:
-                with wire.connect(hospital.port, 1) as peer:
-                    peer.sendall(data[: chance.randrange(1, len(data))])
-                    if chance.random() < 0.5:
-                        peer.shutdown(socket.SHUT_WR)
-                    while peer.recv(4096):
-                        pass
-            except OSError:
-                continue
+            with contextlib.suppress(OSError), wire.connect(hospital.port, 3) as peer:
+                peer.sendall(data[: chance.randrange(1, len(data))])
+                if seed % 20:
+                    peer.shutdown(socket.SHUT_WR)
+                while peer.recv(4096):
+                    pass
 
-    thread = threading.Thread(target=vandal)
-    thread.start()
-    try:
-        statuses = [status for _ in range(3) for status in hospital.send(*slices)]
-    finally:
-        stop.set()
-        thread.join()
-    assert statuses == [0] * 120
+    vandals = [threading.Thread(target=vandal) for _ in range(4)]
+    for thread in vandals:
+        thread.start()
+    statuses: list[int | None] = []
+    while any(thread.is_alive() for thread in vandals):
+        statuses += hospital.send(*slices)
+    assert set(statuses) == {0}
     eventually(lambda: not hospital.left_over(), within_seconds=10)
 
 

@@ -151,6 +151,12 @@ class _GuardedAssociation(Association):
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
+        except Exception as e:  # noqa: BLE001 (the association's door: a peer's nonsense ends here)
+            log.warning("association.broken", error=type(e).__name__)
+            self.is_established = False
+            self.dul.kill_dul()
+            if self.dul.socket is not None:
+                self.dul.socket.close()
         finally:
             self._on_end(self)
 
