@@ -3,7 +3,8 @@
 export function bindKeys(table, { active }) {
   let afterG = false;
   document.addEventListener("keydown", (event) => {
-    if (!active() || event.altKey || event.metaKey) return;
+    // What a dialog has taken (a digit, say) is not also a key of the list.
+    if (!active() || event.defaultPrevented || event.altKey || event.metaKey) return;
     const field = event.target.closest("input:not([type=checkbox]):not([type=range]), select, textarea");
     const name = (event.ctrlKey ? "Ctrl+" : "") + (event.shiftKey && event.key.length > 1 ? "Shift+" : "") + event.key;
     if (field && name !== "Escape") return;

@@ -77,8 +77,9 @@ export class List {
     const complete = order.length >= total ? order : [...order, ...tail];
     const same = complete.length === this.shown.length && complete.every((uid, i) => uid === this.shown[i]);
     this.coming = same ? null : complete;
-    for (const uid of this.shown) this.nodes.get(uid)?.classList.toggle("leaving", this.coming !== null && !this.coming.includes(uid));
-    this.table.setAttribute("aria-rowcount", String(total + 1));
+    const stay = new Set(complete);
+    for (const [uid, tr] of this.nodes) tr.classList.toggle("leaving", !stay.has(uid));
+    this.draw();
   }
 
   /** {count, fresh, critical}: what waits to be applied. */
@@ -134,6 +135,7 @@ export class List {
   }
 
   draw() {
+    this.table.setAttribute("aria-rowcount", String(this.total + 1));
     const height = this.rowHeight;
     const first = Math.max(0, Math.min(Math.floor(this.scroller.scrollTop / height) - 12, this.shown.length - WINDOW));
     const wanted = this.shown.slice(first, first + WINDOW);

@@ -7,6 +7,7 @@ import { follow } from "./live.js";
 const live = document.getElementById("live");
 const since = live.textContent;
 let waiting = false;
+let degraded = null;
 
 const busy = () => document.querySelector("details[open]") !== null || document.activeElement?.matches("input, select");
 function change(kind) {
@@ -17,7 +18,11 @@ setInterval(() => { if (waiting && !busy() && somebodyIsHere()) location.reload(
 
 follow({
   onChange: change,
-  onHealth() { if (live.dataset.kind === "health") change("health"); },
+  onHealth(said) {
+    const now = JSON.stringify(said.degraded);
+    if (degraded !== null && degraded !== now) change("health");
+    degraded = now;
+  },
   onAge({ age, stale, offline }) {
     const text = offline ? "Offline. What is shown may be old; nothing can be acknowledged."
       : stale ? `May be out of date: last news ${Math.round(age / 1000)} s ago.` : since;

@@ -100,20 +100,24 @@ async function pages(count, mine) {
   return { ...all, next: cursor };
 }
 
-let appending = false;
-async function more() {
-  if (!next || appending || list.coming) return;
-  appending = true;
-  try {
-    const { said } = await ask(url(500, next), { background: true });
-    next = said.next;
-    list.append(said.rows, said.total);
-  } catch { /* the next scroll tries again; the bar tells when the server is away */ } finally { appending = false; }
+let appending = null;
+/** The next page below; one at a time. Resolves to whether rows came. */
+function more() {
+  if (!next || list.coming) return Promise.resolve(false);
+  appending ??= ask(url(500, next), { background: true })
+    .then(({ said }) => {
+      next = said.next;
+      appending = null;
+      list.append(said.rows, said.total);
+      return true;
+    })
+    .catch(() => { appending = null; return false; }); // the next scroll tries again; a bar tells when the server is away
+  return appending;
 }
 list.onDraw = (lastDrawn) => { if (lastDrawn > list.shown.length - 80) more(); };
 
 async function toEnd() {
-  while (next && !list.coming) await more();
+  while (await more());
   if (list.shown.length) list.select(list.shown.at(-1));
 }
 
@@ -428,5 +432,4 @@ const keys = {
 tabs.forEach((tab, i) => { keys[i + 1] = () => { if (!inPreview(String(i + 1))) go({ tab: tab === "to_read" ? "" : tab }); }; });
 bindKeys(keys, { active: () => !dialog.isOpen() });
 
-list.table.setAttribute("aria-rowcount", "1");
 refetch({ replace: true });
