@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from triage import __version__
 from triage.detectors.protocol import Detection, FilmDetector, ScanDetector
 from triage.dicom.pixels import Decoder
 from triage.domain.errors import TriageError
+from triage.domain.image import Radiograph, Volume
 from triage.domain.run import RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, NotSuitableError
@@ -166,6 +167,10 @@ class Worker:
 
 def detect(detector: Any, decoder: Decoder, paths: list[Any], headers: list[InstanceHeader]) -> Detection:
     """Decode in the guarded child and detect; raises NotSuitableError with the reason."""
+    image: Volume | Radiograph
     if headers[0].sop_class_uid in CT_CLASSES:
-        return detector.detect(decoder.volume(paths, headers))  # type: ignore[no-any-return]
-    return detector.detect(decoder.radiograph(paths[0], headers[0]))  # type: ignore[no-any-return]
+        image = decoder.volume(paths, headers)
+    else:
+        image = decoder.radiograph(paths[0], headers[0])
+    detection: Detection = detector.detect(image)
+    return replace(detection, notes=(*image.notes, *detection.notes))

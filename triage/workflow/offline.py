@@ -97,8 +97,9 @@ def _inputs(found: list[Found]) -> Iterator[tuple[str | None, list[Found], NotSu
             yield "chest_xray", [(path, header)], radiograph_answer(header)
         elif header.sop_class_uid in CT_CLASSES:
             series.setdefault(header.series_instance_uid, []).append((path, header))
-        else:
-            yield None, [(path, header)], NotSuitable(ReasonCode.WRONG_MODALITY, header.modality)
+        else:  # no detector's class: the film rules say why (a scanned film, another modality)
+            answer = radiograph_answer(header) or NotSuitable(ReasonCode.WRONG_MODALITY, header.modality)
+            yield None, [(path, header)], answer
     for inputs in series.values():
         yield "lung_nodule", inputs, ct_series_answer([h for _, h in inputs])
 

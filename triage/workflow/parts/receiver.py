@@ -43,11 +43,8 @@ class Door:
         """On loopback everybody; elsewhere peers by AE title and address alone (T1)."""
         if address in LOOPBACK:
             return True
-        try:
-            with self._database.read() as tx:
-                hosts = peers.hosts_of(tx, calling_ae_title)
-        except Unavailable:
-            return False
+        with self._database.read() as tx:  # a lost database raises Unavailable: the caller comes again later
+            hosts = peers.hosts_of(tx, calling_ae_title)
         return any(address in _addresses(host) for host in hosts)
 
     def on_object(self, received: ReceivedObject) -> int:
