@@ -9,12 +9,15 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tests.dicom.objects import judges
-from tests.dicom.objects.analyses import LARGE, SMALL, an_analysis
+from tests.dicom.objects.analyses import ENDED, LARGE, SMALL, an_analysis
 from tests.dicom.objects.judges import content_items, named, read, walk
 from tests.factories import a_finding, a_header, uid
+from triage.dicom.header import read_header
 from triage.dicom.objects import kos, sr
 from triage.dicom.objects.common import Analysis, Reference, series_description
+from triage.domain.errors import Refused
 from triage.domain.finding import FINDING_CODES, Location, Mode
+from triage.phantom import identity_for, make_thorax, write_radiograph
 
 TRIAGE_ONLY, OVERLAY = Mode.TRIAGE_ONLY, Mode.OVERLAY
 CASES = {
@@ -59,10 +62,19 @@ def test_every_object_is_valid_for_dciodvfy(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("build", [sr.build, kos.build])
-@pytest.mark.parametrize("case", ["film", "film with outlines", "scan", "scan with measurements"])
-def test_every_template_is_valid_for_pixelmed(case: str, build: object, tmp_path: Path) -> None:
-    made = build(CASES[case])  # type: ignore[operator]
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        ("film", "sr"),
+        ("film", "kos"),
+        ("film with outlines", "sr"),
+        ("scan", "sr"),
+        ("scan with measurements", "sr"),
+        ("scan with measurements", "kos"),
+    ],
+)
+def test_every_template_is_valid_for_pixelmed(case: str, kind: str, tmp_path: Path) -> None:
+    made = sr.build(CASES[case]) if kind == "sr" else _flag(CASES[case])
     path = tmp_path / "object.dcm"
     path.write_bytes(made.content)
     assert judges.pixelmed(path) == []
@@ -287,3 +299,41 @@ def test_a_private_code_is_declared() -> None:
     ds: Dataset = read(sr.build(CASES["film"]))
     assert [s.CodingSchemeDesignator for s in ds.CodingSchemeIdentificationSequence] == ["99TRIAGE"]
     assert "CodingSchemeIdentificationSequence" not in read(sr.build(CASES["film without flag"]))
+
+
+def test_objects_agree_with_the_image_about_patient_and_study(tmp_path: Path) -> None:
+    """A phantom through the real header reader; dcentvfy compares the entities of all three files."""
+    thorax = make_thorax(7, ["pneumothorax"])
+    name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    identity = identity_for(7, "DX", ENDED, patient_name=name)
+    film = write_radiograph(tmp_path, thorax, identity=identity, size_px=128)
+    analysis = an_analysis(sources=(read_header(film),))
+    paths = [film]
+    for made in (sr.build(analysis), _flag(analysis)):
+        path = tmp_path / f"{made.kind}.dcm"
+        path.write_bytes(made.content)
+        assert judges.dciodvfy(path) == []
+        assert str(read(made).PatientName) == name
+        paths.append(path)
+    assert judges.dcentvfy(paths) == []
+
+
+def test_every_readable_foreign_header_gives_objects_that_are_valid_but_for_the_senders_own_faults(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    senders_faults = {"own_accession_17.dcm", "own_name_long.dcm", "own_uid_leading_zero.dcm"}
+    built = 0
+    for path in sorted((shared_data / "dicom" / "charset").iterdir()) + sorted(
+        p for p in (shared_data / "dicom" / "broken").iterdir() if p.name.startswith("own_")
+    ):
+        try:
+            header = read_header(path)
+        except Refused:
+            continue
+        made = _flag(an_analysis(sources=(header,)))
+        target = tmp_path / "object.dcm"
+        target.write_bytes(made.content)
+        complaints = [x for x in judges.dciodvfy(target) if x.startswith("Error")]
+        assert not complaints or path.name in senders_faults, (path.name, complaints)
+        built += 1
+    assert built > 60
