@@ -31,7 +31,7 @@ from triage.domain import statistics
 from triage.domain.image import Radiograph
 from triage.domain.suitability import NotSuitableError
 from triage.phantom import make_thorax, render_radiograph
-from triage.qa.evaluate_films import evaluate
+from triage.qa.evaluate_films import Scored, figures, read_cases, read_comparator, score
 
 Grey = NDArray[np.float32]
 # Highest mean AUC of models on view, sex, age, folder, trivial numbers or thumbnails (README of the film set).
@@ -55,19 +55,23 @@ def write_cases(folder: Path, rows: list[dict[str, str]], out: Path) -> Path:
 
 
 def findings_on_test(folder: Path, detector: ChestXray, work: Path) -> dict[str, Any]:
+    """Figures on test_core, the whole test part, and test_core by view; every film is scored once."""
     with (folder / "index.csv").open(newline="") as stream:
         test = [r for r in csv.DictReader(stream) if r["split"] == "test" and r["source"] == "nih"]
-    parts = {
-        "core": [r for r in test if r["test_core"] == "1"], "test": test,
-        "core_PA": [r for r in test if r["test_core"] == "1" and r["view"] == "PA"],
-    }  # fmt: skip
-    comparator = folder / "comparator_predictions.csv"
+    core = {r["id"] for r in test if r["test_core"] == "1"}
+    scored = score(read_cases(write_cases(folder, test, work / "cases.csv")), detector, read_picture)
+    comparator = read_comparator(folder / "comparator_predictions.csv")
+    of_core = [i for i, case in enumerate(scored.cases) if case.path.stem in core]
+    from_behind = [i for i in of_core if scored.cases[i].groups["view"] == "PA"]
     return {
-        part: evaluate(
-            write_cases(folder, rows, work / f"{part}.csv"), detector, read_picture, comparator, work / part
-        )
-        for part, rows in parts.items()
+        "core": figures(_kept(scored, of_core), comparator),
+        "test": figures(scored, comparator),
+        "core_PA": figures(_kept(scored, from_behind), comparator),
     }
+
+
+def _kept(scored: Scored, rows: list[int]) -> Scored:
+    return Scored([scored.cases[i] for i in rows], [scored.findings[i] for i in rows], scored.refused)
 
 
 def gate_on_test(folder: Path, detector: ChestXray) -> dict[str, Any]:
