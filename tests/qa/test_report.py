@@ -232,6 +232,17 @@ def test_the_same_data_and_period_give_the_same_bytes_but_for_the_time_of_making
     assert json.dumps(first) == json.dumps(later)
 
 
+def test_flagged_and_unflagged_are_compared_where_there_are_enough_of_both(tx: Connection) -> None:
+    d = Department(tx)
+    for i in range(60):
+        d.study(i, flags=("effusion",) if i % 2 else (), opened_after=5 + i % 7 if i % 2 else 60 + i)
+    got = report(tx)["times"]
+    assert got["arrival_to_opening"]["flagged_against_unflagged"]["log_rank_p"] < 1e-6
+    assert got["arrival_to_report"]["flagged_against_unflagged"] == {
+        "log_rank_p": None, "note": "nobody was done",
+    }  # fmt: skip
+
+
 @pytest.mark.postgres
 def test_postgresql_gives_the_same_bytes_as_sqlite(day: Department, postgres_database: Database) -> None:
     with postgres_database.write() as tx:

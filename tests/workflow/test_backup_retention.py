@@ -15,17 +15,18 @@ from sqlalchemy import func, select, text, update
 from tests.cli.program import triage
 from tests.qa.rows import Department, at
 from triage.dicom.header import read_header
-from triage.domain.errors import Conflict, Refused
+from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.phantom.identity import identity_for
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_radiograph
 from triage.settings import Settings, load
-from triage.store import audit, events, migrate, schema
+from triage.store import audit, events, migrate, removal, schema
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.workflow.backup import backup, restore
+from triage.workflow import retention
+from triage.workflow.backup import backup, restore, run_tool
 from triage.workflow.intake import arrival_of, intake
-from triage.workflow.retention import buried, remove_aged
+from triage.workflow.retention import buried, bury, forget_files, remove_aged
 from triage.workflow.site import site_of
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -179,6 +180,12 @@ def test_a_database_in_use_is_not_replaced(settings: Settings, tmp_path: Path) -
 def test_what_is_no_backup_changes_nothing(settings: Settings, tmp_path: Path) -> None:
     backup(settings, tmp_path / "good.db", NOW, "test")
     whole = (tmp_path / "good.db").read_bytes()
+    stranger = Database(f"sqlite:///{tmp_path / 'stranger'}")
+    with stranger.write() as tx:
+        tx.execute(text("CREATE TABLE x (y)"))
+    stranger.close()
+    with pytest.raises(Refused, match="no database of triage"):
+        restore(settings, tmp_path / "stranger", NOW, "test")
     held = (settings.home / "triage.db").read_bytes()
     broken = bytearray(whole)
     broken[4096 * 3 : 4096 * 5] = b"\xff" * (4096 * 2)
@@ -215,6 +222,43 @@ def test_the_commands_do_it_with_a_question_and_exit_codes(settings: Settings, t
     assert triage("restore", file, "--yes", "--json").json()["reread"] == 0
     assert triage("restore", str(tmp_path / "absent"), "--yes").code == 4
     assert len(list(settings.home.glob("triage.db.before-*"))) == 1
+
+
+def test_a_disk_or_a_tool_that_is_missing_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unavailable, match="cannot be written"):
+        backup(settings, tmp_path / "no folder" / "b.db", NOW, "test")
+    (tmp_path / "b.dump").write_bytes(b"PGDMP")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="postgresql-client"):
+        run_tool("postgresql+psycopg://t:hunter2@127.0.0.1:1/t", "pg_dump")
+    monkeypatch.undo()
+    with pytest.raises(Unavailable, match="pg_dump failed") as failed:
+        run_tool("postgresql+psycopg://t:hunter2@127.0.0.1:1/t", "pg_dump")
+    assert "hunter2" not in str(failed.value)
+
+
+def test_a_restore_into_an_empty_home_and_over_an_empty_database(settings: Settings, tmp_path: Path) -> None:
+    backup(settings, tmp_path / "b.db", NOW, "test")
+    new = settings.model_copy(update={"home": tmp_path / "new"})
+    assert restore(new, tmp_path / "b.db", NOW, "test").reread == 0
+    empty = settings.model_copy(update={"home": tmp_path / "empty"})
+    empty.home.mkdir()
+    (empty.home / "triage.db").touch()
+    restore(empty, tmp_path / "b.db", NOW, "test")
+    assert count(empty, "audit_event") == 2
+
+
+def test_an_object_of_a_removed_study_that_is_still_in_the_spool_is_not_read_again(
+    settings: Settings, department: Callable[[Callable[[Department], None]], None], tmp_path: Path
+) -> None:
+    department(lambda d: None)
+    backup(settings, tmp_path / "b.db", NOW, "test")
+    uid, digest = receive(settings, tmp_path / "f", 3)
+    bury(settings.home, uid, NOW)
+    assert restore(settings, tmp_path / "b.db", NOW, "test").reread == 0
+    assert not Spool(settings.spool).path(digest).exists()
 
 
 @pytest.mark.postgres
@@ -308,6 +352,40 @@ def test_at_most_so_many_go_at_once_the_oldest_first(old: Settings) -> None:
     assert remove_aged(Database(old.database_url), old, NOW, "test", most=1).studies == 1
     assert "1.2.1" not in studies_of(old)
     assert "1.2.2" in studies_of(old)
+
+
+def test_what_changes_between_the_look_and_the_removal_stays(
+    old: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader may take back, or a late image come, in the moment between: it is asked again."""
+    look = removal.aged
+    monkeypatch.setattr(removal, "aged", lambda tx, before, limit: [*look(tx, before, limit), 4])
+    assert remove_aged(Database(old.database_url), old, NOW, "test").studies == 4
+    assert "1.2.4" in studies_of(old)
+
+
+def test_more_than_one_batch_goes(old: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    assert remove_aged(Database(old.database_url), old, NOW, "test").studies == 4
+
+
+@pytest.mark.postgres
+def test_a_study_is_held_and_removed_whole_on_postgresql(postgres_database: Database) -> None:
+    with postgres_database.write() as tx:
+        d = Department(tx)
+        study_id = d.study(1, flags=("pneumothorax",), opened_after=1, read_after=2, words=(("agree", ""),))
+        d.alert(study_id, 2, acknowledged_after=1, state="acknowledged")
+        assert not removal.may_go(tx, study_id, at(0)), "too young"
+        tx.execute(update(schema.worklist_item).values(report_state="final"))
+        assert removal.may_go(tx, study_id, NOW)
+        removal.remove(tx, study_id)
+        assert tx.execute(select(func.count()).select_from(schema.patient)).scalar_one() == 0
+
+
+def test_what_is_no_uid_is_never_a_folder(old: Settings) -> None:
+    forget_files(old, Spool(old.spool), removal.Removed("..", False, 0, 0, 0, ()))
+    forget_files(old, Spool(old.spool), removal.Removed("", False, 0, 0, 0, ()))
+    assert (old.outputs / "1.2.4").exists()
 
 
 def test_who_was_removed_does_not_come_back_with_a_restore(old: Settings, tmp_path: Path) -> None:

@@ -247,7 +247,9 @@ def _compared(a: Sequence[tuple[float, bool]], b: Sequence[tuple[float, bool]]) 
     if min(len(a), len(b)) < CLAIM_MIN:
         return {"log_rank_p": None, "note": "too few"}
     p = log_rank([s for s, _ in a], [d for _, d in a], [s for s, _ in b], [d for _, d in b])
-    return {"log_rank_p": None if math.isnan(p) else float(f"{p:.4g}"), "note": ""}
+    if math.isnan(p):
+        return {"log_rank_p": None, "note": "nobody was done"}
+    return {"log_rank_p": float(f"{p:.4g}"), "note": ""}
 
 
 def curve_points(waits_: Sequence[tuple[float, bool]]) -> list[list[float]]:

@@ -68,12 +68,12 @@ def backup(settings: Settings, target: Path, now: datetime, by: str) -> str:
         if database.is_sqlite:
             _copy_sqlite(_sqlite_path(settings), part)
         else:
-            _pg(settings, "pg_dump", "--format=custom", f"--file={part}")
+            run_tool(settings.database_url, "pg_dump", "--format=custom", f"--file={part}")
         part.chmod(0o600)  # patients' data
         digest = _digest(part)
         _make_durable(part, target)
-    except OSError as error:
-        raise Unavailable(f"the backup cannot be written to {target}: {error.strerror}") from error
+    except (OSError, sqlite.OperationalError) as error:
+        raise Unavailable(f"the backup cannot be written to {target}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
         database.close()
@@ -90,11 +90,11 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 def _require_whole(connection: sqlite.Connection, path: Path) -> None:
     try:
-        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        found = str(connection.execute("PRAGMA integrity_check").fetchone()[0])
     except sqlite.DatabaseError as error:
-        raise Refused(f"{path} is damaged: {error}") from error
+        found = str(error)
     if found != "ok":
-        raise Refused(f"{path} is damaged: {str(found)[:200]}")
+        raise Refused(f"{path} is damaged: {found[:200]}")
 
 
 def _require_known(connection: sqlite.Connection, path: Path) -> None:
@@ -116,9 +116,12 @@ def _sqlite_path(settings: Settings) -> Path:
     return Path(name)
 
 
-def _pg(settings: Settings, tool: str, *words: str) -> None:
-    """A tool of PostgreSQL on our database; the password goes by the environment, where others cannot list it."""
-    url = make_url(settings.database_url)
+def run_tool(database_url: str, tool: str, *words: str) -> None:
+    """A tool of PostgreSQL on this database; the password goes by the environment, where others cannot list it.
+
+    raises  Unavailable when it is not installed, or fails
+    """
+    url = make_url(database_url)
     binary = shutil.which(tool)
     if binary is None:
         raise Unavailable(f"{tool} is not installed: apt install postgresql-client")
@@ -170,8 +173,8 @@ def restore(
     if database.is_sqlite:
         _put_sqlite(_sqlite_path(settings), source, now)
     else:
-        _pg(
-            settings,
+        run_tool(
+            settings.database_url,
             "pg_restore",
             "--clean",
             "--if-exists",

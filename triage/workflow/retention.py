@@ -54,12 +54,11 @@ def remove_aged(
     """
     before = now - timedelta(days=settings.retention_days)
     spool, done = Spool(settings.spool), Sum()
-    for _ in range(most // BATCH + 1):
+    while done.studies < most:
+        before_pass = done
         with database.read() as tx:
-            batch = removal.aged(tx, before, BATCH)
+            batch = removal.aged(tx, before, min(BATCH, most - done.studies))
         for study_id in batch:
-            if done.studies >= most:
-                return done
             with database.write() as tx:
                 if not removal.may_go(tx, study_id, before):
                     continue
@@ -68,8 +67,8 @@ def remove_aged(
             forget_files(settings, spool, removed)
             done = done.plus(removed)
             told(done)
-        if len(batch) < BATCH:
-            break
+        if done == before_pass:
+            break  # nothing is left that may go
     if done.studies:
         log.info("retention.removed", studies=done.studies, bytes=done.bytes)
     return done
