@@ -174,11 +174,19 @@ def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, An
     return dict(row) if row else None
 
 
-def keep_payload(tx: Connection, delivery_id: int, payload: bytes) -> None:
-    tx.execute(
-        update(delivery)
-        .where(delivery.c.id == delivery_id, delivery.c.payload.is_(None))
-        .values(payload=payload)
+def keep_payload(tx: Connection, delivery_id: int, payload: bytes) -> bool:
+    """False when the delivery was cancelled meanwhile: what is not stored must not be sent."""
+    return (
+        tx.execute(
+            update(delivery)
+            .where(
+                delivery.c.id == delivery_id,
+                delivery.c.payload.is_(None),
+                delivery.c.state == DeliveryState.WAITING.value,
+            )
+            .values(payload=payload)
+        ).rowcount
+        == 1
     )
 
 

@@ -7,6 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from triage.domain.errors import Unavailable
+
+_TRIES = 10
+
 
 def upsert(
     tx: Connection, table: Table, key: dict[str, Any], values: dict[str, Any], *, replace: bool = True
@@ -27,15 +31,21 @@ def insert_or_get(
 ) -> tuple[int, bool]:
     """(id, inserted) of the row with this unique `key`; an existing row is left as it is (P3)."""
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    found = tx.execute(
+    statement = (
         insert(table)
         .values(**key, **values)
         .on_conflict_do_nothing(index_elements=list(key))
         .returning(table.c.id)
-    ).scalar_one_or_none()
-    if found is not None:
-        return int(found), True
+    )
     query = select(table.c.id)
     for name, value in key.items():
         query = query.where(table.c[name] == value)
-    return int(tx.execute(query).scalar_one()), False
+    for _ in range(_TRIES):
+        inserted = tx.execute(statement).scalar_one_or_none()
+        if inserted is not None:
+            return int(inserted), True
+        there = tx.execute(query).scalar_one_or_none()
+        if there is not None:
+            return int(there), False
+        # On PostgreSQL somebody removed the row between the two statements (a claim given back): it is free now.
+    raise Unavailable(f"a row of {table.name} comes and goes; try again")

@@ -54,6 +54,19 @@ def find_item(tx: Connection, study_id: int) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
+def lock_item(tx: Connection, study_id: int) -> dict[str, Any] | None:
+    """The item, held until the end of this unit of work: who changes it looks first, one after the other.
+
+    On PostgreSQL two workers that finish runs of one study at once would each not see the other's, and the later
+    write would say what is no longer so (I17). SQLite's BEGIN IMMEDIATE already excludes other writers.
+    """
+    query = select(worklist_item).where(worklist_item.c.study_id == study_id)
+    if tx.dialect.name == "postgresql":
+        query = query.with_for_update()
+    row = tx.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
 def facts(item: dict[str, Any]) -> ItemFacts:
     """What `prioritize` needs, from a row."""
     override = None

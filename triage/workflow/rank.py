@@ -34,7 +34,7 @@ def fold(current_runs: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
 
 def rank(tx: Connection, study_id: int, now: datetime) -> None:
     """Recompute class, times, reasons and AI status of one study, and tell the open pages."""
-    item = worklist.find_item(tx, study_id)
+    item = worklist.lock_item(tx, study_id)
     if item is None:
         return
     findings = [f for _, f in runs.counting_findings(tx, study_id)]

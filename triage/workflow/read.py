@@ -343,7 +343,7 @@ def later_alert(tx: Connection, alert_id: int, person: str, now: datetime) -> di
 
 def _item(tx: Connection, study_uid: str, version: int | None) -> tuple[int, dict[str, Any]]:
     study_id = studies.find_study(tx, study_uid)
-    item = worklist.find_item(tx, study_id) if study_id is not None else None
+    item = worklist.lock_item(tx, study_id) if study_id is not None else None
     if study_id is None or item is None or studies.get_study(tx, study_id)["constancy"]:
         raise NotFound("no such study")
     if version is not None and item["version"] != version:

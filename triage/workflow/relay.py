@@ -44,8 +44,8 @@ def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> 
     if row is None or row["payload"] is not None:
         return row
     payload = build(route, notice_of(tx, row, site), site.mode)
-    alerts.keep_payload(tx, row["id"], payload)
-    return {**row, "payload": payload}
+    # Cancelled in this very moment: its withdrawal counts this route as never told.
+    return {**row, "payload": payload} if alerts.keep_payload(tx, row["id"], payload) else None
 
 
 def record(
