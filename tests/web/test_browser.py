@@ -432,7 +432,7 @@ def test_the_phone_page_acknowledges_in_two_taps_without_a_full_name(visit: Visi
     page.wait_for_selector("text=Nothing is open.")
 
 
-# --- truth about itself -----------------------------------------------------------------------------------------------------
+# --- truth about itself ---
 
 
 def test_t24_a_page_that_hears_nothing_says_so_and_refuses_acts(visit: Visit, sown: Sown) -> None:
@@ -501,7 +501,7 @@ class TestOverlay:
         assert "overlay.shown" in acts
 
 
-# --- accessibility, colours, keys -----------------------------------------------------------------------------------------------
+# --- accessibility and keys ---
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -513,8 +513,8 @@ def test_t27_axe_finds_nothing_on_any_page(
     wrong = []
     for user, path in (
         ("ann", "/worklist"), ("ann", f"/worklist/{day['pneumothorax']}"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"),
-        ("ann", "/m"), ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"), ("ann", "/help/keys"), ("ann", "/api/docs"),
-        ("ann", "/covered"),
+        ("ann", "/m"), ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"),
+        ("ann", "/help/keys"), ("ann", "/api/docs"), ("ann", "/covered"),
     ):  # fmt: skip
         page = visit(user, path, size=size, theme=theme)
         found = axe.Axe().run(
@@ -555,7 +555,7 @@ def test_t29_the_whole_reading_loop_with_keys_alone(visit: Visit, sown: Sown) ->
     page.wait_for_url("**/help/keys")
 
 
-# --- what leaves the screen ---------------------------------------------------------------------------------------------------------
+# --- what leaves the screen ---
 
 
 def test_t30_csv_and_print_are_whole_safe_and_audited(visit: Visit, sown: Sown) -> None:
