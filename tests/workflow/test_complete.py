@@ -1,0 +1,130 @@
+"""Second step: a series is judged, asked for once, and reopened by late slices (P5)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.factories import NOON, a_finding
+from tests.workflow.desk import Desk
+from triage.store import studies
+
+
+def released(desk: Desk, slices: int = 10, **values: object) -> int:
+    """A series whose association has ended; its id."""
+    series_id = desk.receive_scan(slices, association_id="node:1", **values).series_id
+    with desk.database.write() as tx:
+        studies.association_ended(tx, "node:1", False, desk.clock())
+    return series_id
+
+
+def test_a_released_series_without_gap_runs_after_the_quiet_time(any_desk: Desk) -> None:
+    series_id = released(any_desk)
+
+    assert any_desk.judge(series_id) == []
+    assert any_desk.rows("series")[0]["judge_at"] == NOON + timedelta(seconds=10)
+    assert any_desk.item()["state"] == "arriving"
+    any_desk.clock.advance(10)
+    assert any_desk.judge(series_id) == [(1, "routine")]
+    assert any_desk.item()["state"] == "to_read"
+    assert any_desk.judge(series_id) == []
+
+
+def test_the_count_of_the_archive_ends_the_waiting(desk: Desk) -> None:
+    series_id = desk.receive_scan().series_id
+    with desk.database.write() as tx:
+        studies.set_expected_count(tx, desk.rows("series")[0]["series_instance_uid"], 10, NOON)
+
+    assert desk.judge(series_id) == [(1, "routine")]
+    assert desk.rows("series")[0]["complete_because"] == "count met"
+
+
+def test_a_gap_ends_as_not_analysed_with_its_reason(desk: Desk) -> None:
+    for number in (0, 1, 2, 3, 4, 6, 7, 8, 9, 10):
+        series_id = desk.receive(modality="CT", instance=number).series_id
+    desk.clock.advance(120)
+
+    assert desk.judge(series_id) == []
+    assert desk.item()["ai_reason"] == "GAP_IN_SERIES"
+
+
+def test_at_the_hard_limit_it_is_decided_with_what_is_here(desk: Desk) -> None:
+    series_id = desk.receive_scan(9).series_id
+    desk.clock.advance(30 * 60)
+    desk.receive(modality="CT", instance=9)
+
+    desk.judge(series_id)
+
+    assert desk.item()["ai_reason"] == "INCOMPLETE_AT_LIMIT"
+
+
+def test_a_late_slice_starts_a_new_run_and_the_old_one_stops_counting(any_desk: Desk) -> None:
+    series_id = released(any_desk)
+    any_desk.clock.advance(10)
+    any_desk.analyse(any_desk.judge(series_id)[0][0], a_finding("nodule"))
+    assert any_desk.item()["priority_class"] == 1
+
+    any_desk.receive(modality="CT", instance=10)
+    any_desk.clock.advance(60)
+    ((late, _),) = any_desk.judge(series_id)
+    assert any_desk.item()["ai_status"] == "requested" and any_desk.item()["priority_class"] == 1
+    any_desk.analyse(late)
+
+    assert any_desk.run(1)["state"] == "superseded"
+    assert any_desk.item()["priority_class"] == 0
+
+
+def test_a_run_that_still_waits_for_an_older_set_need_not_start(desk: Desk) -> None:
+    series_id = released(desk)
+    desk.clock.advance(10)
+    desk.judge(series_id)
+    desk.receive(modality="CT", instance=10)
+    desk.clock.advance(60)
+
+    desk.judge(series_id)
+
+    assert [r["state"] for r in desk.rows("run")] == ["superseded", "requested"]
+    assert desk.lease(1) is None
+
+
+def test_a_late_slice_that_makes_the_series_unsuitable_recalls_its_alert(desk: Desk) -> None:
+    """I9: the alert of a finding that no longer counts was left open."""
+    series_id = released(desk)
+    desk.clock.advance(10)
+    desk.analyse(desk.judge(series_id)[0][0], a_finding("pneumothorax"))
+    assert desk.alerts()[0]["state"] == "open"
+
+    desk.receive(modality="CT", instance=12)  # slices 10 and 11 are missing now
+    desk.clock.advance(120)
+    desk.judge(series_id)
+
+    assert desk.item()["ai_reason"] == "GAP_IN_SERIES"
+    assert desk.alerts()[0]["state"] == "withdrawn"
+
+
+def test_of_two_whole_series_of_a_study_the_better_one_is_read(desk: Desk) -> None:
+    thin = released(desk, series=1)
+    desk.clock.advance(10)
+    desk.judge(thin)
+    thick = desk.receive_scan(10, series=2, image_type=("DERIVED", "PRIMARY", "AXIAL")).series_id
+    desk.clock.advance(60)
+
+    assert desk.judge(thick) == []
+    assert desk.rows("run")[1]["reason_code"] == "DUPLICATE"
+
+
+def test_of_two_whole_series_a_better_one_that_comes_later_is_read_as_well(desk: Desk) -> None:
+    derived = released(desk, series=1, image_type=("DERIVED", "PRIMARY", "AXIAL"))
+    desk.clock.advance(10)
+    desk.judge(derived)
+    original = desk.receive_scan(10, series=2).series_id
+    desk.clock.advance(60)
+
+    assert len(desk.judge(original)) == 1
+
+
+def test_a_series_without_images_for_a_detector_only_settles(desk: Desk) -> None:
+    taken = desk.receive(modality="MR", sop_class_uid="1.2.840.10008.5.1.4.1.1.4")
+    desk.clock.advance(60)
+
+    assert desk.judge(taken.series_id) == []
+    assert desk.rows("series")[0]["state"] == "complete" and desk.rows("run") == []
