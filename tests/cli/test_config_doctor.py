@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from tests.cli.program import triage
 from triage.cli import doctor
 from triage.cli.config import example_toml, unknown_variables
 from triage.settings import Settings, load
+from triage.store import events
+from triage.store.database import Database
+from triage.workflow.parts.common import clock
 
 
 @pytest.fixture
@@ -158,3 +162,43 @@ def test_doctor_finds_a_release_whose_file_was_changed(
     found = _by_name(triage("doctor", "--json").json())["release chest_xray"]
     assert found["level"] == "wrong"
     assert "not the file of this release" in found["detail"]
+
+
+def test_doctor_tells_our_own_port_from_anothers_and_passes_on_what_the_product_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    assert triage("migrate", "up").code == 0
+    database = Database(load().database_url)
+    with socket.socket() as ours, database.write() as tx:
+        ours.bind(("127.0.0.1", 0))
+        ours.listen()
+        monkeypatch.setenv("TRIAGE_DICOM__PORT", str(ours.getsockname()[1]))
+        monkeypatch.setenv("TRIAGE_WEB__PORT", "0")
+        events.beat(tx, "receiver@here", 1, clock())
+        events.beat(tx, "relay@here", 1, clock() - timedelta(minutes=5))
+    with socket.socket() as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ours.bind(("127.0.0.1", load().dicom.port))
+        ours.listen()
+        found = _by_name(triage("doctor", "--json").json())
+    assert (found["port dicom"]["level"], "this triage" in found["port dicom"]["detail"]) == ("ok", True)
+    assert found["running: receiver@here"]["level"] == "ok"
+    assert (found["running: relay@here"]["level"], "silent" in found["running: relay@here"]["detail"]) == (
+        "wrong",
+        True,
+    )
+    assert _by_name(triage("doctor", "--json").json())["port dicom"]["level"] == "look"
+
+
+def test_doctor_says_that_an_old_redis_gets_no_more_fixes() -> None:
+    assert doctor._redis_check("6.2.14", "here").level == "look"
+    assert doctor._redis_check("7.0.15", "here").level == "ok"
+
+
+def test_doctor_sees_a_clock_that_is_off() -> None:
+    assert doctor._skew(timedelta(seconds=5)).level == "wrong"
+    assert doctor._skew(timedelta(seconds=-0.2)).level == "ok"
+
+
+def test_the_example_is_printed_alone_on_stdout(home: Path) -> None:
+    assert triage("config", "example").out == example_toml()

@@ -235,6 +235,7 @@ def test_the_command_prints_a_table_or_json_and_judges_a_policy_of_a_file(tmp_pa
 def test_the_command_replays_a_home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIAGE_HOME", str(tmp_path))
     triage("migrate", "up")
+    assert triage("simulate").code == 4  # nothing to replay yet
     database = Database(f"sqlite:///{tmp_path / 'triage.db'}")
     with database.write() as tx:
         d = Department(tx)

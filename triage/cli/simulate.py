@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import NoResultFound
 
 from triage.cli.common import open_database, result, say
 from triage.cli.main import State
@@ -98,7 +99,10 @@ def _site(state: State, policy_file: Path | None, o: dict[str, Any]) -> dict[str
     start = o["start"] or end - timedelta(days=30)
     database = open_database(state.settings())
     with database.read() as tx:
-        policy = _policy_of(policy_file) if policy_file else policies.active(tx)
+        try:
+            policy = _policy_of(policy_file) if policy_file else policies.active(tx)
+        except NoResultFound as error:  # made at the first start
+            raise Refused("triage was never started on this database: there is nothing to replay") from error
         found = replay_site(
             tx, start, end, policy, readers=o["readers"], reading_minutes=o["reading_minutes"], seed=o["seed"]
         )
