@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
+from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from triage.dicom.pixels import Decoder
@@ -54,6 +56,8 @@ def assess_run(run_id: int) -> None:
 
 def main(name: str, queues: str, processes: int) -> int:
     """Run until SIGTERM (warm shutdown: the run in hand is finished)."""
+    # Celery's advice against root fills the demo's screen; its reason, pickle, is not accepted here anyway (T21).
+    warnings.simplefilter("ignore", SecurityWarning)
     settings = settings_of_process()
     app = make_app(settings.broker.url.get_secret_value())
     app.task(name=ASSESS)(assess_run)
