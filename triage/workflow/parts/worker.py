@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any
 
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from triage.dicom.pixels import Decoder
