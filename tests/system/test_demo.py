@@ -46,6 +46,7 @@ def test_the_demo_flags_the_pneumothorax_first_and_leaves_no_process_behind(tmp_
     assert len(document["messages"]) == len(document["deliveries"]) >= 1
     assert all("MSH|^~\\&|TRIAGE" in m and "|T|2.5.1" in m for m in document["messages"])
     assert document["seconds"]["arrival_to_flag"]
+    assert {Path(p).name.partition("-")[0] for p in document["outputs"]} == {"sr", "kos"}
     left = [
         p for p in psutil.process_iter(["pid", "cmdline"])
         if p.pid not in before and "triage" in " ".join(p.info["cmdline"] or [])

@@ -37,6 +37,7 @@ DEAF_AFTER = timedelta(
     seconds=60
 )  # rows wait and nobody has taken one for so long: the workers are deaf (F16)
 PR_SET_PDEATHSIG = 1
+STDERR = 2
 
 
 @dataclass
@@ -62,7 +63,10 @@ class Part:
             "TRIAGE_RESTARTS": str(self.restarts),
             "TRIAGE_FLAPPING": "1" if self.flaps else "",
         }
-        self.process = subprocess.Popen(self.command, env=environment, preexec_fn=_die_with_parent)
+        # A part's words go to stderr, Redis's as well: stdout is for results (demo --json).
+        self.process = subprocess.Popen(
+            self.command, env=environment, stdout=STDERR, preexec_fn=_die_with_parent
+        )
         log.info("part.started", part=self.name, pid=self.process.pid, attempts=self.restarts)
 
 
