@@ -6,6 +6,8 @@ from pathlib import Path
 
 import highdicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from tests.dicom.objects import judges
@@ -219,6 +221,22 @@ NAMES = (
 def test_names_of_every_script_survive(name: str) -> None:
     ds = read(sr.build(an_analysis(header={"patient_name": name})))
     assert str(ds.PatientName) == name.split("\\")[0]
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\\=^"), max_size=64))
+@settings(max_examples=50)
+def test_any_text_that_a_sender_may_write_is_copied_exactly(words: str) -> None:
+    words = words.strip()
+    header = {
+        "patient_name": words,
+        "patient_id": words,
+        "study_description": words,
+        "accession_number": words,
+    }
+    analysis = an_analysis(findings=(), header=header)
+    ds = read(sr.build(analysis))
+    assert (ds.PatientID, str(ds.PatientName), ds.AccessionNumber) == (words, words, words)
+    assert ds.get("StudyDescription", "") == words
 
 
 def test_an_identity_too_long_for_its_field_is_not_cut_into_another_one() -> None:
