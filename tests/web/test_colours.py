@@ -19,9 +19,21 @@ STATES = ("critical", "high", "elevated", "not-analysed", "pending", "failed", "
 # Machado, Oliveira, Fernandes 2009, severity 1.0, on linear RGB
 VISION = {
     "full": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
-    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
-    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+    "protan": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deutan": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritan": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
 }
 Colour = tuple[float, ...]
 
@@ -40,7 +52,9 @@ def linear(colour: str) -> Colour:
 
 
 def contrast(a: str, b: str) -> float:
-    light = sorted((sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear(x), strict=True)) for x in (a, b)))
+    light = sorted(
+        (sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear(x), strict=True)) for x in (a, b))
+    )
     return (light[1] + 0.05) / (light[0] + 0.05)
 
 
@@ -57,7 +71,9 @@ def lab(rgb: Colour) -> Colour:
 
 def seen(colour: str, vision: str) -> Colour:
     rgb = linear(colour)
-    return lab(tuple(min(1, max(0, sum(p * q for p, q in zip(row, rgb, strict=True)))) for row in VISION[vision]))
+    return lab(
+        tuple(min(1, max(0, sum(p * q for p, q in zip(row, rgb, strict=True)))) for row in VISION[vision])
+    )
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -80,7 +96,11 @@ def test_t28_bars_and_banner_are_legible() -> None:
 
 def test_t28_the_dark_palette_is_the_published_one() -> None:
     palette = tokens("dark")
-    for token, surface, published in (("text", "page", 13.47), ("failed", "selected", 4.66), ("critical", "row", 8.13)):
+    for token, surface, published in (
+        ("text", "page", 13.47),
+        ("failed", "selected", 4.66),
+        ("critical", "row", 8.13),
+    ):
         assert contrast(palette[token], palette[surface]) == pytest.approx(published, abs=0.05)
 
 

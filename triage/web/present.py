@@ -96,7 +96,8 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
 
 def why(item: Mapping[str, Any]) -> Cell:
     reasons = item["reasons"]
-    texts = [reason_words(r) for r in reasons] or ["routine order"]
+    # That nothing else was ordered is a reason only where there is no other.
+    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or ["routine order"]
     more = len(texts) - 1
     shown = item["priority_class"]
     if reasons and reasons[0]["code"] == "OVERDUE":

@@ -30,9 +30,7 @@ export class List {
     const tr = document.createElement("tr");
     tr.className = "spacer";
     tr.setAttribute("aria-hidden", "true");
-    const td = document.createElement("td");
-    td.colSpan = this.columns.length + 1;
-    tr.append(td);
+    tr.append(document.createElement("td")); // one cell: a wide one would make columns where some are hidden
     return tr;
   }
 
