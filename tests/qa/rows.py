@@ -129,7 +129,7 @@ class Department:
             run, study_id=study_id, series_id=series_id, release_id=release_id,
             input_digest=f"{study_id}-{release_id}-{state}", sop_instance_uids=[f"1.4.{study_id}"], state=state,
             reason_code=reason, requested_at=at(arrived), finished_at=at(arrived + after) if ended else None,
-            policy_version=1, notes=[],
+            policy_version=1, notes=[], queue="shadow" if release_id == self.shadow else "routine",
         )  # fmt: skip
 
     def finding(self, run_id: int, study_id: int, name: str, *, actionable: bool = True) -> None:

@@ -36,7 +36,7 @@ DEFINITIONS = {
     "intervals": "95 %: Wilson for shares, Poisson (exact) for rates, Kaplan-Meier (log-log) for times",
     "times": "from the first image on; a study that still waits is right-censored at the end of the period, "
     "not dropped; a time is empty where fewer were done",
-    "flag": "actionable finding of a completed run of a release not in shadow, superseded runs left out",
+    "flag": "actionable finding of a completed run that was asked for as more than a shadow; superseded runs left out",
     "ppv": "flags that readers agreed with, of those they judged (the last word counts). Readers' words are not "
     "adjudicated truth, and depend on prevalence",
     "flagged_against_unflagged": "log-rank over unequal groups: classes, hours and staffing differ; no proof of cause",

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
+from triage.store.runs import SHADOW
 from triage.store.schema import (
     alert,
     audit_event,
@@ -54,7 +55,7 @@ class StudyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """A run that counts: of a release that was not in shadow, and not superseded."""
+    """A run that counts: asked for as more than a shadow, and not superseded."""
 
     run_id: int
     study_id: int
@@ -258,5 +259,5 @@ def _counting(query: Select[Any], start: datetime, end: datetime) -> Select[Any]
         query.select_from(run)
         .join(study, study.c.id == run.c.study_id)
         .join(release, release.c.id == run.c.release_id)
-        .where(_cohort(start, end), run.c.state != "superseded", release.c.state != "shadow")
+        .where(_cohort(start, end), run.c.state != "superseded", run.c.queue != SHADOW)
     )
