@@ -56,12 +56,16 @@ def _clamp(
     time = UtcTime()
     ahead = {c: table.c[c] > bindparam(f"above_{limit}", type_=time) for c, limit in columns.items()}
     back = {
-        c: case((ahead[c], bindparam(f"to_{limit}", type_=time)), else_=table.c[c])
+        c: case((ahead[c], bindparam(_target(limit), type_=time)), else_=table.c[c])
         for c, limit in columns.items()
     }
-    limits = sorted(set(columns.values()))
-    names = tuple(f"{word}_{limit}" for limit in limits for word in ("to", "above"))
-    return update(table).where(and_(rows, or_(*ahead.values()))).values(back), names
+    names = {f"above_{limit}" for limit in columns.values()} | {_target(limit) for limit in columns.values()}
+    return update(table).where(and_(rows, or_(*ahead.values()))).values(back), tuple(sorted(names))
+
+
+def _target(limit: str) -> str:
+    """A thing to be done that was put off too far is done now; what somebody holds keeps its full length."""
+    return "to_none" if limit in ("judge", "retry") else f"to_{limit}"
 
 
 _OPEN_ITEM = worklist_item.c.state.in_(("arriving", "to_read", "claimed"))

@@ -1,0 +1,123 @@
+"""Alerts equal findings, climb every rung once, and end only by a person or a recall (P9, I8, I9, I12)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.factories import a_finding
+from tests.workflow.desk import Desk
+from triage.domain.alerting import AlertState
+from triage.domain.study import CONSTANCY_PATIENT_PREFIX
+from triage.store import alerts
+from triage.workflow.alert import climb_ladders, close_alerts, withdraw
+
+CRITICAL = a_finding("pneumothorax")
+GRACE = timedelta(minutes=5)
+
+
+def climb(desk: Desk) -> int:
+    with desk.database.write() as tx:
+        return climb_ladders(tx, desk.site.ladder, GRACE, desk.ids, desk.clock())
+
+
+def test_only_a_critical_finding_calls_somebody(desk: Desk) -> None:
+    desk.flagged(a_finding("consolidation"), a_finding("pneumothorax", 0.4))
+
+    assert desk.alerts() == [] and desk.item()["priority_class"] == 2
+
+
+def test_a_second_film_confirms_the_alert_and_calls_nobody_again(any_desk: Desk) -> None:
+    any_desk.flagged(a_finding(probability=0.8), instance=1)
+    any_desk.flagged(a_finding(probability=0.95), instance=2)
+
+    (alert,) = any_desk.alerts()
+    assert (alert["run_id"], alert["probability"]) == (2, 0.95)
+    assert len(any_desk.deliveries()) == 2
+
+
+def test_the_ladder_climbs_one_rung_at_a_time_and_is_exhausted_at_the_end(any_desk: Desk) -> None:
+    any_desk.flagged(CRITICAL)
+    assert climb(any_desk) == 0
+    any_desk.clock.advance(3 * 60)
+    assert climb(any_desk) == 1 and climb(any_desk) == 0
+    assert [d["route"] for d in any_desk.deliveries()] == ["hl7", "hook", "pager"]
+    any_desk.clock.advance(60 * 60)
+    assert [climb(any_desk) for _ in range(3)] == [1, 1, 0]
+
+    assert any_desk.alerts()[0]["state"] == "exhausted" and any_desk.alerts()[0]["step"] == 2
+    assert any_desk.acts()[2:] == ["alert.escalated", "alert.escalated", "alert.exhausted"]
+
+
+def test_an_exhausted_alert_can_still_be_acknowledged_and_an_acknowledged_one_climbs_no_more(
+    desk: Desk,
+) -> None:
+    desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        assert alerts.move(tx, 1, AlertState.EXHAUSTED, desk.clock())
+        assert alerts.move(tx, 1, AlertState.ACKNOWLEDGED, desk.clock(), by="Dr. X")
+        assert not alerts.move(tx, 1, AlertState.ACKNOWLEDGED, desk.clock(), by="Dr. Y")
+    desk.clock.advance(600)
+
+    assert climb(desk) == 0 and desk.alerts()[0]["acknowledged_by"] == "Dr. X"
+
+
+def test_a_move_by_an_old_version_is_refused(desk: Desk) -> None:
+    desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        assert not alerts.move(tx, 1, AlertState.ACKNOWLEDGED, desk.clock(), by="X", version=99)
+        assert alerts.move(tx, 1, AlertState.ACKNOWLEDGED, desk.clock(), by="X", version=1)
+
+
+def test_who_climbs_at_the_same_time_climbs_once(desk: Desk) -> None:
+    """The ladder is read, then stepped: a rung that another climbed meanwhile is left alone."""
+    desk.flagged(CRITICAL)
+    desk.clock.advance(600)
+    with desk.database.write() as tx:
+        seen = alerts.open_alerts(tx)
+        assert alerts.climb(tx, 1, 1, desk.clock())
+        assert not alerts.climb(tx, 1, 1, desk.clock())
+    assert seen[0]["step"] == 0
+
+
+def test_a_recall_stops_what_was_not_sent_and_corrects_what_was(any_desk: Desk) -> None:
+    any_desk.flagged(CRITICAL)
+    with any_desk.database.write() as tx:
+        alerts.keep_payload(tx, 1, b"sent to hl7")
+        withdraw(tx, 1, 1, "no longer found", any_desk.ids, any_desk.clock())
+        withdraw(tx, 1, 1, "a second time", any_desk.ids, any_desk.clock())
+
+    told = [(d["route"], d["kind"], d["state"]) for d in any_desk.deliveries()]
+    assert told == [
+        ("hl7", "result", "waiting"), ("hook", "result", "cancelled"), ("hl7", "withdrawal", "waiting"),
+    ]  # fmt: skip
+    with any_desk.database.read() as tx:
+        assert alerts.due_delivery(tx, "hl7", any_desk.clock())["kind"] == "result"  # type: ignore[index]
+
+
+def test_a_report_closes_the_alert_and_the_same_finding_calls_nobody_again(desk: Desk) -> None:
+    study_id = desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        assert close_alerts(tx, study_id, "Dr. X", "final report", desk.clock()) == 1
+        assert close_alerts(tx, study_id, "Dr. X", "final report", desk.clock()) == 0
+    desk.flagged(CRITICAL, instance=2)
+
+    assert [a["state"] for a in desk.alerts()] == ["closed"]
+
+
+def test_the_alert_of_a_constancy_study_is_told_to_nobody(desk: Desk) -> None:
+    desk.flagged(CRITICAL, patient_id=f"{CONSTANCY_PATIENT_PREFIX}-DX", quality_control_image="YES")
+    desk.clock.advance(600)
+
+    assert desk.alerts()[0]["state"] == "open" and desk.deliveries() == []
+    assert climb(desk) == 0
+    with desk.database.read() as tx:
+        assert alerts.listing(tx) == []
+
+
+def test_a_route_that_is_no_longer_configured_is_switched_off(desk: Desk) -> None:
+    with desk.database.write() as tx:
+        alerts.sync_routes(tx, [("hook", "mllp")])
+
+    assert {r["name"]: (r["kind"], r["enabled"]) for r in desk.rows("route")} == {
+        "hook": ("mllp", True), "hl7": ("webhook", False), "pager": ("webhook", False),
+    }  # fmt: skip
