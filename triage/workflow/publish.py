@@ -107,7 +107,7 @@ def write(folder: Path, relative: str, content: bytes) -> None:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        for changed in (target.parent, folder):
+        for changed in (target.parent, folder, folder.parent):
             _sync_folder(changed)
     except OSError as error:
         raise Unavailable(f"{target} cannot be written: {error.strerror}") from error
