@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from triage.dicom.send import echo
@@ -17,11 +18,14 @@ from triage.store.spool import Spool
 from triage.workflow import constancy
 from triage.workflow.constancy import Phantoms
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.retention import remove_aged
 from triage.workflow.upload import send_study
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
 KEPT = timedelta(hours=1)
+HOUR = 3600.0
+RETENTION_BATCH = 200  # an hour's share: the disk is cleaned without anybody noticing
 
 
 def run_check(settings: Settings, database: Database, phantoms: Phantoms, detector: str) -> None:
@@ -57,24 +61,39 @@ def main() -> int:
     beat = Beat(database, f"scheduler@{os.uname().nodename[:24]}")
     beat.start()
     _wait_for_receiver(settings, stop)
-    next_at = time.monotonic()
+    duties: list[tuple[float, Callable[[], None]]] = [
+        (settings.constancy_seconds, lambda: _check_all(settings, database, phantoms)),
+        (HOUR, lambda: _tidy(settings, database)),
+    ]
+    next_at = [0.0] * len(duties)
+    renew_at, leads = 0.0, False
     while not stop.wait(0.5):
         try:
-            with database.write() as tx:
-                leads = events.take_lease(tx, "scheduler", holder, clock(), LEASE) is not None
-            if not leads or time.monotonic() < next_at:
-                continue
-            next_at = time.monotonic() + settings.constancy_seconds
-            for detector in settings.detectors:
-                if detector in constancy.FINDING_OF:
-                    run_check(settings, database, phantoms, detector)
-            forget_old_checks(settings, database)
+            if time.monotonic() >= renew_at:
+                renew_at = time.monotonic() + LEASE.total_seconds() / 3
+                with database.write() as tx:
+                    leads = events.take_lease(tx, "scheduler", holder, clock(), LEASE) is not None
+            for i, (seconds, duty) in enumerate(duties):
+                if leads and time.monotonic() >= next_at[i]:
+                    next_at[i] = time.monotonic() + seconds
+                    duty()
         except TriageError as error:
-            log.warning("duty.not_possible", name="constancy", error=str(error))
+            log.warning("duty.not_possible", name="scheduler", error=str(error))
         except Exception:
-            log.error("duty.failed", name="constancy", exc_info=True)
+            log.error("duty.failed", name="scheduler", exc_info=True)
     beat.leave()
     return 0
+
+
+def _check_all(settings: Settings, database: Database, phantoms: Phantoms) -> None:
+    for detector in settings.detectors:
+        if detector in constancy.FINDING_OF:
+            run_check(settings, database, phantoms, detector)
+
+
+def _tidy(settings: Settings, database: Database) -> None:
+    forget_old_checks(settings, database)
+    remove_aged(database, settings, clock(), "triage", most=RETENTION_BATCH)
 
 
 def _wait_for_receiver(settings: Settings, stop: Stop) -> None:
