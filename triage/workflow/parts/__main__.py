@@ -1,5 +1,6 @@
 """`python -m triage.workflow.parts NAME`: one part of the product, as the supervisor starts it."""
 
+import os
 import sys
 
 
@@ -18,6 +19,7 @@ def main() -> int:
 
         return scheduler.main()
     if name == "publisher":
+        os.nice(5)  # before its imports: an archive can wait, a patient's study cannot
         from triage.workflow.parts import publisher
 
         return publisher.main()

@@ -23,7 +23,6 @@ FROM_THE_START_SECONDS = 600.0
 
 
 def main() -> int:
-    os.nice(5)  # an archive can wait, a patient's study cannot
     settings = settings_of_process()
     database = Database(settings.database_url)
     publisher = Publisher(
