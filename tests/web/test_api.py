@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 
@@ -298,6 +299,19 @@ def test_every_answer_has_the_strict_headers(signed_in: SignedIn, app: Flask, so
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "no-referrer"
         assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_numbers_beyond_any_row_are_refused(signed_in: SignedIn) -> None:
+    huge = "9" * 30
+    assert signed_in("auditor").get(f"/api/v1/audit?after={huge}").status_code == 422
+    assert signed_in("reader").post(f"/api/v1/alerts/{huge}/acknowledge").status_code == 404
+
+
+def test_a_long_list_travels_compressed(signed_in: SignedIn, sown: Sown) -> None:
+    a_day(sown)
+    response = signed_in("reader").get("/api/v1/worklist", headers={"Accept-Encoding": "gzip"})
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert len(json.loads(gzip.decompress(response.data))["items"]) == 11
 
 
 def test_a_foreign_host_header_is_refused(app: Flask) -> None:

@@ -22,7 +22,7 @@ from triage.domain.suitability import SENTENCES, NotSuitable, ReasonCode
 from triage.settings import Settings
 from triage.store import audit, events, reading, studies
 from triage.web.present import COLUMNS
-from triage.workflow import accounts
+from triage.workflow import accounts, read
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -307,6 +307,25 @@ def test_t12_two_readers_press_enter_and_exactly_one_claims(visit: Visit, sown: 
     assert "left" in said
 
 
+def test_t13_a_claim_that_ends_is_said_before_and_kept_by_y(visit: Visit, sown: Sown, clock: Clock) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("c")
+    until(page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('you')", uid)
+    clock.forward(minutes=8.5)
+    sown.add()  # any change brings the page the server's time
+    page.wait_for_selector(".toast >> text=Your claim on Doe, Jane")
+    page.keyboard.press("y")
+    page.wait_for_selector(".toast >> text=Kept for another 10 minutes")
+    clock.forward(minutes=10.5)
+    with sown.database.write() as tx:
+        assert read.free_expired(tx, clock()) == 1
+    until(
+        page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.trim() === 'free'", uid
+    )
+
+
 def test_t14_a_take_over_has_a_reason_and_the_first_reader_sees_it(visit: Visit, sown: Sown) -> None:
     uid = sown.add()
     ann, ben = visit("ann"), visit("ben")
@@ -449,6 +468,14 @@ def test_t24_a_page_that_hears_nothing_says_so_and_refuses_acts(visit: Visit, so
     page.keyboard.press("Enter")
     page.wait_for_selector(".toast.bad >> text=out of date")
     assert cell(page, uid, "claim") == "free"
+
+
+def test_t23_when_ai_is_down_the_page_says_so_and_the_rows_do(visit: Visit, sown: Sown) -> None:
+    waiting = sown.add(state="requested", minutes_ago=20)
+    page = visit("ann")
+    page.wait_for_selector(".bar >> text=oldest waiting run since")
+    assert cell(page, waiting, "ai").replace("\n", " ").startswith("∅ not analysed: triage is not working")
+    assert "degraded" in page.inner_text("#light")
 
 
 def test_t25_the_last_good_list_stays_when_the_server_fails(visit: Visit, sown: Sown) -> None:

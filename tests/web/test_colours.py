@@ -40,7 +40,7 @@ Colour = tuple[float, ...]
 
 def tokens(theme: str) -> dict[str, str]:
     place = {"light": 0, "dark": 1}[theme]
-    found = {name: value for name, value in re.findall(r"--([a-z-]+):\s*(#[0-9a-f]{6});", STYLE)}
+    found = dict(re.findall(r"--([a-z-]+):\s*(#[0-9a-f]{6});", STYLE))
     for name, *pair in re.findall(r"--([a-z-]+):\s*light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", STYLE):
         found[name] = pair[place]
     return found
@@ -53,7 +53,7 @@ def linear(colour: str) -> Colour:
 
 def contrast(a: str, b: str) -> float:
     light = sorted(
-        (sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear(x), strict=True)) for x in (a, b))
+        sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear(x), strict=True)) for x in (a, b)
     )
     return (light[1] + 0.05) / (light[0] + 0.05)
 

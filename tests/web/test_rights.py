@@ -48,9 +48,9 @@ MAY = {
     "POST /api/v1/studies/<uid:uid>/report": ACTORS,
     "POST /api/v1/studies/<uid:uid>/overlay": READERS,
     "GET /api/v1/alerts": READERS,
-    "POST /api/v1/alerts/<int:alert_id>/acknowledge": ACTORS,
-    "POST /api/v1/alerts/<int:alert_id>/handover": ACTORS,
-    "POST /api/v1/alerts/<int:alert_id>/later": ACTORS,
+    "POST /api/v1/alerts/<id:alert_id>/acknowledge": ACTORS,
+    "POST /api/v1/alerts/<id:alert_id>/handover": ACTORS,
+    "POST /api/v1/alerts/<id:alert_id>/later": ACTORS,
     "GET /api/v1/events": READERS,
     "GET /api/v1/audit": {"qa", "admin", "auditor"},
     "GET /api/v1/reports/qa": {"lead", "qa", "admin"},
@@ -61,7 +61,7 @@ MAY = {
     "POST /worklist/export": READERS,
     "GET /alerts": READERS,
     "GET /m": READERS,
-    "POST /alerts/<int:alert_id>/<any(acknowledge,handover):act>": ACTORS,
+    "POST /alerts/<id:alert_id>/<any(acknowledge,handover):act>": ACTORS,
     "GET /qa": {"lead", "qa", "admin"},
     "GET /audit": {"qa", "admin", "auditor"},
     "GET /audit/verify": {"qa", "admin", "auditor"},
@@ -75,7 +75,7 @@ def name(route: Route) -> str:
 
 
 def url(route: Route, uid: str) -> str:
-    path = route.path.replace("<uid:uid>", uid).replace("<int:alert_id>", "1")
+    path = route.path.replace("<uid:uid>", uid).replace("<id:alert_id>", "1")
     return path.replace("<any(acknowledge,handover):act>", "acknowledge")
 
 

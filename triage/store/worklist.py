@@ -320,16 +320,23 @@ def listing(
     return [dict(r) for r in tx.execute(query).mappings()]
 
 
-def ranks(tx: Connection, now: datetime) -> dict[int, tuple[int, int]]:
-    """{item id: (rank, rank without AI)} over all open items, both from 1."""
+def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
+    """{item id: (rank, rank without AI)} among all open items, both from 1.
+
+    item_ids  only these are told (at most a page of them); None for all
+    """
     w = worklist_item.c
     with_ai = func.row_number().over(order_by=(_group(w.priority_class, now), w.due_at, w.id))
     without = func.row_number().over(order_by=(_group(w.base_class, now), w.bound_at, w.id))
-    query = (
-        select(w.id, with_ai, without)
+    placed = (
+        select(w.id, with_ai.label("with_ai"), without.label("without"))
         .join(study, study.c.id == w.study_id)
         .where(w.state.in_(OPEN_STATES), study.c.constancy.is_(False))
+        .subquery()
     )
+    query = select(placed.c.id, placed.c.with_ai, placed.c.without)
+    if item_ids is not None:
+        query = query.where(placed.c.id.in_(list(item_ids)))
     return {int(i): (int(a), int(b)) for i, a, b in tx.execute(query).tuples()}
 
 

@@ -62,7 +62,7 @@ ROUTES = (
         path="/api/v1/alerts", view=get_alerts, scopes=("worklist:read", "alerts:act"), query=models.AlertsQuery,
         answer=models.Alerts,
     ),
-    Route(path="/api/v1/alerts/<int:alert_id>/acknowledge", view=acknowledge, body=models.Nothing, **_A),  # type: ignore[arg-type]
-    Route(path="/api/v1/alerts/<int:alert_id>/handover", view=handover, body=models.HandoverBody, **_A),  # type: ignore[arg-type]
-    Route(path="/api/v1/alerts/<int:alert_id>/later", view=later, body=models.Nothing, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/acknowledge", view=acknowledge, body=models.Nothing, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/handover", view=handover, body=models.HandoverBody, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/later", view=later, body=models.Nothing, **_A),  # type: ignore[arg-type]
 )  # fmt: skip

@@ -131,7 +131,7 @@ class SearchKey(BaseModel):
 class ClaimBody(Request):
     take_over: Annotated[str, Field(max_length=200, description="reason; needed when another holds it")] = ""
     open: bool = True
-    rank_shown: int | None = None
+    rank_shown: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 class FeedbackBody(Request):
@@ -265,7 +265,7 @@ class PreviewQuery(Request):
 
 
 class AuditQuery(Request):
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0, lt=2**53)] = 0
     limit: Annotated[int, Field(ge=1, le=500)] = 500
     object_kind: Annotated[str, Field(max_length=40)] = ""
     object_id: Annotated[str, Field(max_length=80)] = ""

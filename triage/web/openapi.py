@@ -36,6 +36,7 @@ _OTHER_TYPES = {
     "/api/v1/studies/<uid:uid>/preview": "image/jpeg",
     "/api/v1/events": "text/event-stream",
     "/metrics": "text/plain",
+    "/api/docs": "text/html",
 }
 
 
@@ -123,8 +124,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for converter, name in re.findall(r"<(\w+):(\w+)>", route.path):
         schema = (
-            {"type": "integer", "minimum": 0}
-            if converter == "int"
+            {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+            if converter == "id"
             else {"type": "string", "pattern": "^[0-9][0-9.]{0,63}$"}
         )
         found.append({"name": name, "in": "path", "required": True, "schema": schema})

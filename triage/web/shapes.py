@@ -37,7 +37,7 @@ def worklist_items(
     images = worklist.image_counts(tx, study_ids)
     alert_of = worklist.open_alert_of(tx, study_ids)
     senders = reading.senders(tx, study_ids)
-    places = worklist.ranks(tx, now) if rows else {}
+    places = worklist.ranks(tx, now, [r["id"] for r in rows]) if rows else {}
     empty = {"received": 0, "expected": None, "complete_because": ""}
     return [
         _item(

@@ -206,7 +206,7 @@ ROUTES = (
     Route(path="/alerts", view=alerts_page, scopes=ALERTS, html=True),
     Route(path="/m", view=phone_page, scopes=ALERTS, html=True),
     Route(
-        path="/alerts/<int:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
+        path="/alerts/<id:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
         scopes=("alerts:act",), html=True, needs_tx=False,
     ),
     Route(path="/qa", view=qa_dashboard, scopes=("qa:read",), query=Period, html=True),

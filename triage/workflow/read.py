@@ -113,7 +113,7 @@ def next_study(tx: Connection, reader: str, now: datetime) -> str | None:
         if item_id is None:
             return None
         uid = reading.study_uid_of_item(tx, item_id)
-        place = worklist.ranks(tx, now).get(item_id)
+        place = worklist.ranks(tx, now, [item_id]).get(item_id)
         try:
             claim(tx, uid, reader, now, by_next=True, rank_shown=place[0] if place else None)
         except Held:
