@@ -49,11 +49,13 @@ def build(folder: Path, split: str, out: Path) -> None:
     rows = list(csv.DictReader((folder / f"recipe/inserted_{split}.csv").open(newline="")))
     for kind in ("inserted", "real"):
         (out / kind).mkdir(parents=True, exist_ok=True)
-    cases, nodules = [], []
+    cases, nodules, masks = [], [], {}
     for name in dict.fromkeys(r["case"] for r in rows):
         picked = [r for r in rows if r["case"] == name]
         scan = scans[picked[0]["scan"]]
-        lungs = sketch["lung_mask"](np.ascontiguousarray(scan.grid.hu), scan.grid.spacing)
+        if scan.name not in masks:
+            masks[scan.name] = sketch["lung_mask"](np.ascontiguousarray(scan.grid.hu), scan.grid.spacing)
+        lungs = masks[scan.name]
         hu, infos = sketch["apply_case"](np.array(scan.grid.hu), scan.grid.affine, lungs, picked, shapes)
         write_mhd(out / "inserted" / f"{name}.mhd", Grid(hu, scan.grid.affine))
         cases.append({"path": f"{name}.mhd", "patient_id": scan.name})

@@ -116,6 +116,11 @@ def _annotations(folder: Path, scan: str) -> tuple[list[Any], list[Any]]:
     for row in csv.DictReader((folder / "annotations/other_marks.csv").open(newline="")):
         if row["scan"] == scan:
             ignored.append((np.array([float(row[f"{a}_lps"]) for a in "xyz"]), 10.0))
+    # What we saw ourselves on scans that nobody annotated (card.md): plain nodules, and disease too like them to call.
+    for row in csv.DictReader((Path(__file__).parent / "seen.csv").open(newline="")):
+        if row["scan"] == scan:
+            place = np.array([float(row[f"{a}_lps"]) for a in "xyz"])
+            (known if row["use"] == "known" else ignored).append((place, float(row["diameter_mm"])))
     return known, ignored
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Full
 from typing import Any
 
 import numpy as np
@@ -39,10 +41,18 @@ def to_bytes(hu: Any) -> Any:
 def _produce(sources: Sources, seed: int, queue: Any) -> None:
     torch.set_num_threads(1)
     sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed)
-    drawn = 0
+    drawn, parent = 0, os.getppid()
     while True:
         sample = sampler.draw(BLOCK, FINDER_STEP_MM)
-        queue.put((to_bytes(sample.hu), sample.lesions, sample.ignored))
+        block = (to_bytes(sample.hu), sample.lesions, sample.ignored)
+        while os.getppid() == parent:  # a trainer that was killed takes its producer along
+            try:
+                queue.put(block, timeout=5)
+                break
+            except Full:
+                continue
+        else:
+            return
         drawn += 1
         if drawn % DRAWS_A_SCAN == 0:
             hosts.turn()

@@ -107,7 +107,7 @@ def train_judge(
     sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 24
 ) -> None:
     """Trains the judge on work/looks.npz and the real crops for about `minutes` of processor time."""
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -120,7 +120,9 @@ def train_judge(
         looks = np.concatenate([looks, np.stack(real)])
         labels = np.concatenate([labels, np.ones(len(real), labels.dtype)])
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    model = CandidateJudge()
+    model, saved = CandidateJudge(), work / "judge.safetensors"
+    if saved.exists():
+        model.load_state_dict(load_file(str(saved)))
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-3)
     begin, step, shown = time.process_time(), 0, []
     while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
@@ -139,7 +141,7 @@ def train_judge(
         shown.append(loss.item())
         if step % 50 == 0:
             print(f"judge step {step} loss {np.mean(shown[-50:]):.3f} share {share:.2f}", flush=True)
-    save_file(model.state_dict(), str(work / "judge.safetensors"))
+    save_file(model.state_dict(), str(saved))
 
 
 def _view(rng: np.random.Generator, stored: Any) -> Any:

@@ -174,7 +174,7 @@ def release(sources: Sources, work: Path, target: Path, *, threads: int) -> None
         "finder_floor": FINDER_FLOOR,
         "floor": 0.004,
         "most_findings": 24,
-        "widths": {"finder": [16, 32, 64], "judge": [24, 48, 96]},
+        "widths": {"finder": [16, 32, 64], "judge": [16, 32, 64]},
         **calibrate(rows, scans),
     }
     seal_release(target, content)

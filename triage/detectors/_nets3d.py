@@ -66,7 +66,7 @@ class NoduleFinder(nn.Module):  # type: ignore[misc]
 class CandidateJudge(nn.Module):  # type: ignore[misc]
     """(n, 2, 32, 32, 32) scaled HU, near (fine) and around (coarse) -> (n, 1) logit that this is a nodule."""
 
-    def __init__(self, widths: tuple[int, int, int] = (24, 48, 96)) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (16, 32, 64)) -> None:
         super().__init__()
         a, b, c = widths
         self.body = nn.Sequential(
