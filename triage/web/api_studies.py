@@ -25,15 +25,27 @@ def get_study(call: Call, uid: str) -> dict[str, Any]:
     study_id = studies.find_study(call.tx, uid)
     assert study_id is not None
     study = studies.get_study(call.tx, study_id)
-    run_rows = runs.all_of_study(call.tx, study_id)
+    run_rows = [
+        r
+        for r in runs.all_of_study(call.tx, study_id)
+        if r["release_state"] != "shadow" or call.who.may_see_inside  # a shadow speaks to QA alone (I19)
+    ]
     findings = runs.findings_of_runs(call.tx, [r["id"] for r in run_rows])
     alert_rows = [a | {"study_instance_uid": uid} for a in alerts.of_study(call.tx, study_id)]
     series = studies.series_of(call.tx, study_id)
     history = _history(call, uid, alert_rows)
     _note_view(call, uid)
+    said = [shapes.run(r, findings[r["id"]], call) for r in run_rows]
     return {
+        "study_uid": uid,
         "item": item,
-        "runs": [shapes.run(r, findings[r["id"]], call) for r in run_rows],
+        "runs": said,
+        "findings": [
+            f
+            for r in said
+            if r["status"] == "completed" and r["release_state"] != "shadow"
+            for f in r["findings"]
+        ],
         "alerts": [shapes.alert(a) | {"deliveries": _deliveries(call, a["id"])} for a in alert_rows],
         "outputs": [_output(o) for o in reading.outputs_of(call.tx, study_id)],
         "feedback": [_feedback(f) for f in reading.feedback_of(call.tx, study_id)],

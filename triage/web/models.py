@@ -54,7 +54,7 @@ class WorklistItem(BaseModel):
     score: int
     reasons: list[ReasonTerm]
     state: ItemState
-    ai_status: RunStateWord | None
+    ai_status: RunStateWord
     ai_reason: str
     ai_detail: str
     patient: PatientBrief
@@ -243,8 +243,10 @@ class HistoryEvent(BaseModel):
 
 
 class StudyAnswer(BaseModel):
+    study_uid: str
     item: WorklistItem
     runs: list[RunAnswer]
+    findings: Annotated[list[FindingAnswer], Field(description="of the completed runs that count")]
     alerts: list[AlertAnswer]
     outputs: list[dict[str, Any]]
     feedback: list[dict[str, Any]]

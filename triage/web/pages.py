@@ -161,9 +161,7 @@ def _panel(call: Call, uid: str) -> dict[str, Any]:
         "terms": [r | {"words": present.reason_words(r)} for r in study["item"]["reasons"]],
         "bound": bound,
         "open_alerts": [a for a in study["alerts"] if a["state"] in alerts.UNANSWERED],
-        "flags": [
-            f for r in study["runs"] if r["status"] == "completed" for f in r["findings"] if f["actionable"]
-        ],
+        "flags": [f for f in study["findings"] if f["actionable"]],
     }
 
 

@@ -129,6 +129,13 @@ def ai(item: Mapping[str, Any]) -> Cell:
     status, reason = item["ai_status"], reason_text(item["ai_reason"], item["ai_detail"])
     if status in ("requested", "running") and item["ai_reason"] == "AI_DOWN":
         return {"g": "∅", "w": "not analysed:", "t": reason, "c": "not-analysed", "h": reason}
+    if status == "requested" and item["state"] == "arriving":
+        return {
+            "g": "…",
+            "w": "waits for images",
+            "c": "pending",
+            "h": "asked for as soon as the images are whole",
+        }
     if status == "requested":
         return {"g": "…", "w": "queued", "c": "pending", "h": "waits for a detector"}
     if status == "running":
@@ -137,11 +144,7 @@ def ai(item: Mapping[str, Any]) -> Cell:
         return {"g": "✕", "w": "failed", "t": reason, "c": "failed", "h": f"analysis failed: {reason}"}
     if status == "not_analysed":
         return {"g": "∅", "w": "not analysed:", "t": reason, "c": "not-analysed", "h": reason}
-    if status == "completed":
-        return _found(item)
-    if item["state"] == "arriving":
-        return {"g": "…", "w": "waits for images", "c": "pending"}
-    return {"g": "∅", "w": "not analysed:", "t": "no detector reads these images", "c": "not-analysed"}
+    return _found(item)
 
 
 def _found(item: Mapping[str, Any]) -> Cell:

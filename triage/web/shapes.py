@@ -18,7 +18,6 @@ from triage.domain.suitability import SENTENCES, ReasonCode
 from triage.store import reading, worklist
 from triage.web.context import Call, stamp
 
-_READ_BY_NOBODY = ReasonCode.WRONG_MODALITY
 _READ_MODALITIES = ("CR", "DX", "CT")
 _CLOCK_SLACK = timedelta(minutes=1)
 _CLOCK_OLDEST = timedelta(hours=24)
@@ -95,15 +94,17 @@ def _item(
     }
 
 
-def _ai(r: dict[str, Any], ai_down: bool) -> tuple[str | None, str, str]:
-    """A study that no detector reads has no run; that too is a stated reason (promise 2)."""
+def _ai(r: dict[str, Any], ai_down: bool) -> tuple[str, str, str]:
+    """Always a state of a Run: a study without one waits for its images, or has the reason why none was asked for."""
     if ai_down and r["ai_status"] in ("requested", "running"):
         return r["ai_status"], ReasonCode.AI_DOWN.value, ""
     if r["ai_status"]:
         return r["ai_status"], r["ai_reason"], r["ai_detail"]
     if r["modality"] not in _READ_MODALITIES:
-        return "not_analysed", _READ_BY_NOBODY.value, ""
-    return None, "", ""
+        return "not_analysed", ReasonCode.WRONG_MODALITY.value, ""
+    if r["state"] == "arriving":
+        return "requested", "", ""  # the run itself is asked for as soon as the series is whole
+    return "not_analysed", ReasonCode.MODEL_OFF.value, ""
 
 
 def patient(r: dict[str, Any]) -> dict[str, Any]:
