@@ -182,8 +182,8 @@ class Settings(BaseSettings):
         return self.home / "outputs"
 
 
-def load(file: Path | None = None, **options: Any) -> Settings:
-    """Settings from `file`, the environment and `options`.
+def load(file: Path | None = None) -> Settings:
+    """Settings from `file` and the environment; an option of a command replaces values of the result.
 
     raises  Misconfigured naming each setting that is wrong
     """
@@ -196,8 +196,7 @@ def load(file: Path | None = None, **options: Any) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise Misconfigured(f"settings file {file} is not valid TOML: {error}") from error
     try:
-        settings = Settings(**values)
-        return Settings.model_validate(settings.model_dump() | options) if options else settings
+        return Settings(**values)
     except ValidationError as error:
         lines = "; ".join(
             f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()

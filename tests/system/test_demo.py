@@ -33,7 +33,7 @@ def test_the_demo_flags_the_pneumothorax_first_and_leaves_no_process_behind(tmp_
     )
     assert done.returncode == 0, done.stderr[-4000:]
     document = json.loads(done.stdout)
-    items = document["worklist"]["items"]
+    items = document["worklist"]
     first = items[0]
     assert first["priority_class"] == "critical"
     assert any(r["code"] == "AI_PNEUMOTHORAX" for r in first["reasons"])

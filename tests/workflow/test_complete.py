@@ -86,8 +86,8 @@ def test_a_run_that_still_waits_for_an_older_set_need_not_start(desk: Desk) -> N
     assert desk.lease(1) is None
 
 
-def test_a_late_slice_that_makes_the_series_unsuitable_recalls_its_alert(desk: Desk) -> None:
-    """I9: the alert of a finding that no longer counts was left open."""
+def test_a_late_slice_that_leaves_a_gap_is_said_and_recalls_no_alert(desk: Desk) -> None:
+    """That slices are missing says nothing against what was found without them: the alert stands."""
     series_id = released(desk)
     desk.clock.advance(10)
     desk.analyse(desk.judge(series_id)[0][0], a_finding("pneumothorax"))
@@ -98,7 +98,22 @@ def test_a_late_slice_that_makes_the_series_unsuitable_recalls_its_alert(desk: D
     desk.judge(series_id)
 
     assert desk.item()["ai_reason"] == "GAP_IN_SERIES"
-    assert desk.alerts()[0]["state"] == "withdrawn"
+    assert desk.item()["priority_class"] == 3
+    assert desk.alerts()[0]["state"] == "open"
+
+
+def test_a_slice_that_comes_an_hour_later_gets_a_wait_of_its_own(desk: Desk) -> None:
+    """The hard limit counted from the first slice of all: a late one was given up at once and recalled the alert."""
+    series_id = released(desk)
+    desk.clock.advance(10)
+    desk.analyse(desk.judge(series_id)[0][0], a_finding("pneumothorax"))
+    desk.clock.advance(3600)
+
+    desk.receive(modality="CT", instance=10)
+    assert desk.judge(series_id) == []
+
+    assert desk.item()["ai_status"] == "completed"
+    assert desk.alerts()[0]["state"] == "open"
 
 
 def test_of_two_whole_series_of_a_study_the_better_one_is_read(desk: Desk) -> None:

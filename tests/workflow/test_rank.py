@@ -17,7 +17,7 @@ from triage.workflow.rank import fold, rank
 
 
 def a_run(detector: str, state: str, reason: str = "") -> dict[str, Any]:
-    return {"detector": detector, "state": state, "reason_code": reason, "reason_detail": ""}
+    return {"detector": detector, "state": state, "reason_code": reason, "reason_detail": "", "series_id": 1}
 
 
 @pytest.mark.parametrize(

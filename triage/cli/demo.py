@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +80,9 @@ def demo(state: State, once: bool, as_json: bool, home: Path | None, port: int, 
     folder = home or temporary_home()
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ends like Ctrl-C: drained, nothing left behind
     os.environ["TRIAGE_LOG_FORMAT"] = state.log_format
     try:
         with _running(state, folder, port, dicom_port) as running:
@@ -113,8 +117,8 @@ def _running(state: State, folder: Path, port: int, dicom_port: int) -> Iterator
     wanted["web"] |= {"port": port}
     wanted["dicom"] |= {"port": dicom_port}
     wanted["hl7"] |= {"port": 0}
+    _forget_environment()
     settings, config = with_free_ports(Settings(**wanted), folder)
-    os.environ["TRIAGE_HOME"] = str(settings.home)
     supervisor = start(settings, config)
     database = Database(settings.database_url)
     token, passwords = _make_users(database)
@@ -130,6 +134,12 @@ def _running(state: State, folder: Path, port: int, dicom_port: int) -> Iterator
         supervisor.stop()
         listener.stop()
         database.close()
+
+
+def _forget_environment() -> None:
+    """What the environment said is in the settings by now; from here on it may not lead the demo into a real home."""
+    for name in [n for n in os.environ if n.startswith("TRIAGE_") and n != "TRIAGE_LOG_FORMAT"]:
+        del os.environ[name]
 
 
 def _keep(supervisor: Supervisor, ended: threading.Event) -> None:
@@ -287,7 +297,7 @@ def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dic
         else []
     )
     return {
-        "worklist": running.get("/api/v1/worklist?limit=500"),
+        "worklist": running.get("/api/v1/worklist?limit=500")["items"],
         "alerts": running.get("/api/v1/alerts")["alerts"],
         "deliveries": [
             {"route": d["route"], "state": d["state"], "control_id": d["control_id"]}
@@ -302,7 +312,7 @@ def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dic
 
 def _as_promised(document: dict[str, Any]) -> bool:
     """The pneumothorax is first, its alert has left, and the constancy check passed."""
-    items = document["worklist"]["items"]
+    items = document["worklist"]
     delivered = any(d["state"] == "delivered" for d in document["deliveries"])
     return (
         bool(items) and items[0]["priority_class"] == "critical" and delivered and document["constancy"]["ok"]
@@ -313,7 +323,7 @@ def _print(running: Demo, document: dict[str, Any]) -> None:
     table = Table(
         "#", "priority", "why", "modality", "ordered", "from", "AI", "without AI", title="Reading worklist"
     )
-    for item in document["worklist"]["items"]:
+    for item in document["worklist"]:
         ai = item["ai_status"] or "-"
         if item["ai_reason"]:
             ai += f": {item['ai_reason']}"

@@ -7,6 +7,7 @@ is not reachable; 4 input refused; 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,10 @@ class State:
     config: Path | None
     log_format: str
 
-    def settings(self, **options: object) -> Settings:
+    def settings(self) -> Settings:
         from triage.settings import load  # pydantic costs more than `--help` may take
 
-        return load(self.config, **options)
+        return load(self.config)
 
 
 class LazyGroup(click.Group):
@@ -106,6 +107,7 @@ def exit_code(error: TriageError) -> int:
 
 def main() -> None:
     """The program: errors of ours become one line that says the fix, and an exit code."""
+    os.umask(0o077)  # what we write holds patients: nobody else on this machine reads it
     try:
         result = cli.main(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

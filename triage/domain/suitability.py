@@ -95,6 +95,10 @@ SENTENCES: dict[ReasonCode, str] = {
 }
 
 
+# These say that images are missing, nothing against what was found in those that were there.
+NOT_WHOLE = frozenset({ReasonCode.INCOMPLETE_AT_LIMIT, ReasonCode.GAP_IN_SERIES})
+
+
 @dataclass(frozen=True)
 class NotSuitable:
     """An answer, not an error: this input is not analysed.

@@ -28,7 +28,8 @@ from triage.store import measures as facts
 
 LISTED = 50  # rows of a list of studies
 CHANGES = (
-    "release.activated", "release.shadowed", "release.retired", "release.moved", "policy.adopted", "user.added", "user.disabled",
+    "release.activated", "release.shadowed", "release.retired", "release.moved", "policy.adopted",
+    "user.added", "user.disabled",
     "token.issued", "token.revoked", "backup.restored", "retention.removed",
 )  # fmt: skip
 DEFINITIONS = {

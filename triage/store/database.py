@@ -69,6 +69,7 @@ def _sqlite_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         module=sqlite,
+        hide_parameters=True,  # an error's text would carry names into the log
         connect_args={"isolation_level": None, "timeout": 30, "check_same_thread": False},
         **options,
     )
@@ -91,6 +92,7 @@ def _postgres_engine(url: str) -> Engine:
         url,
         pool_size=10,
         max_overflow=20,
+        hide_parameters=True,
         pool_pre_ping=True,  # a restarted server costs a reconnect, not an error
         connect_args={"connect_timeout": 5, "options": "-c statement_timeout=30000 -c lock_timeout=10000"},
     )

@@ -38,7 +38,9 @@ def last_event_id(tx: Connection) -> int:
 
 def forget_events(tx: Connection, before: datetime) -> int:
     """The feed serves open pages alone; history is the audit's."""
-    return tx.execute(delete(event).where(event.c.at < before)).rowcount
+    # The newest stays: SQLite gives the ids of an emptied table again, and pages resume by id.
+    newest = select(func.max(event.c.id)).scalar_subquery()
+    return tx.execute(delete(event).where(event.c.at < before, event.c.id < newest)).rowcount
 
 
 def take_lease(tx: Connection, name: str, holder: str, now: datetime, length: timedelta) -> int | None:
@@ -72,6 +74,11 @@ def beat(tx: Connection, part: str, pid: int, now: datetime, detail: dict[str, A
     values = {"pid": pid, "at": now, "detail": detail or {}}
     if tx.execute(update(heartbeat).where(heartbeat.c.part == part).values(**values)).rowcount == 0:
         upsert(tx, heartbeat, {"part": part}, {**values, "started_at": now})
+
+
+def forget_beats(tx: Connection, before: datetime) -> int:
+    """Parts of hosts that are gone for good: told long enough."""
+    return tx.execute(delete(heartbeat).where(heartbeat.c.at < before)).rowcount
 
 
 def beats(tx: Connection) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from triage.domain.finding import Band, Finding, Location, Measurements
 from triage.domain.run import MAX_ATTEMPTS, TERMINAL, RunState, state_after
-from triage.domain.suitability import NotSuitable
+from triage.domain.suitability import NOT_WHOLE, NotSuitable
 from triage.store.schema import finding, release, run, series, study
 from triage.store.upsert import insert_or_get
 
+QUEUES = ("stat", "routine", "shadow")
 SHADOW = "shadow"  # the queue of runs that are looked at by QA alone
 
 
@@ -189,8 +190,8 @@ def settle_unsuitable(tx: Connection, run_id: int, reason: NotSuitable, now: dat
     )
 
 
-def give_up_crashed(tx: Connection, now: datetime) -> list[int]:
-    """Runs that used up their attempts: failed(crashed), visible (F10). Returns their studies."""
+def give_up_crashed(tx: Connection, now: datetime) -> list[tuple[int, int]]:
+    """Runs that used up their attempts: failed(crashed), visible (F10). Returns (study id, run id)."""
     spent = and_(run.c.attempts >= MAX_ATTEMPTS, or_(
         run.c.state == RunState.REQUESTED.value,
         and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
@@ -199,24 +200,33 @@ def give_up_crashed(tx: Connection, now: datetime) -> list[int]:
         update(run)
         .where(spent)
         .values(state=RunState.FAILED.value, reason_code="crashed", finished_at=now, lease_until=None)
-        .returning(run.c.study_id)
+        .returning(run.c.study_id, run.c.id)
     )
-    return [int(r.study_id) for r in rows]
+    return [(int(r.study_id), int(r.id)) for r in rows]
 
 
-def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 500) -> list[tuple[int, str]]:
+def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 50) -> list[tuple[int, str]]:
     """(run id, queue) of runs that nobody holds and nobody was woken for lately; marks them as woken."""
     waiting = or_(
         run.c.state == RunState.REQUESTED.value,
         and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
     )
     stale = or_(run.c.woken_at.is_(None), run.c.woken_at < now - patience, run.c.woken_at > now)
-    rows = tx.execute(
-        select(run.c.id, run.c.queue).where(waiting, stale).order_by(run.c.requested_at).limit(limit)
-    ).all()
-    if rows:
-        tx.execute(update(run).where(run.c.id.in_([r.id for r in rows])).values(woken_at=now))
-    return [(int(r.id), r.queue) for r in rows]
+    found: list[tuple[int, str]] = []
+    for queue in QUEUES:  # of each queue the oldest few alone: calls for all that wait would fill the broker
+        oldest = (
+            select(run.c.id)
+            .where(waiting, run.c.queue == queue)
+            .order_by(run.c.requested_at, run.c.id)
+            .limit(limit)
+        )
+        rows = tx.execute(
+            select(run.c.id).where(run.c.id.in_(oldest), stale).order_by(run.c.requested_at, run.c.id)
+        )
+        found += [(int(r.id), queue) for r in rows]
+    if found:
+        tx.execute(update(run).where(run.c.id.in_([i for i, _ in found])).values(woken_at=now))
+    return found
 
 
 def supersede_older(tx: Connection, run_id: int) -> None:
@@ -241,19 +251,26 @@ def supersede_older(tx: Connection, run_id: int) -> None:
         else and_(release.c.detector == this["detector"], run.c.queue != SHADOW)
     )
     rows = tx.execute(
-        select(run.c.id, run.c.state, run.c.sop_instance_uids)
+        select(run.c.id, run.c.state, run.c.reason_code, run.c.sop_instance_uids)
         .join(release, release.c.id == run.c.release_id)
         .where(run.c.series_id == this["series_id"], same_line, run.c.state != RunState.SUPERSEDED.value)
         .order_by(run.c.id)
     ).all()
     mine = set(this["sop_instance_uids"])
     kin = [r for r in rows if mine & set(r.sop_instance_uids)]
-    settled = [r.id for r in kin if r.state in (RunState.COMPLETED.value, RunState.NOT_ANALYSED.value)]
+    settled = [r.id for r in kin if _replaces(r.state, r.reason_code)]
     older = [r.id for r in kin if settled and r.id < settled[-1]]
     if older:
         tx.execute(
             update(run).where(run.c.id.in_(older)).values(state=RunState.SUPERSEDED.value, lease_until=None)
         )
+
+
+def _replaces(state: str, reason_code: str) -> bool:
+    """May a run in this state end the earlier ones? "Not whole yet" says nothing against what was found before."""
+    if state == RunState.NOT_ANALYSED.value:
+        return reason_code not in NOT_WHOLE
+    return state == RunState.COMPLETED.value
 
 
 def supersede_waiting(tx: Connection, series_id: int, input_digest: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from triage.domain.study import InstanceHeader
-from triage.store.schema import instance, order, patient, quarantine, series, study
+from triage.store.schema import instance, order, patient, quarantine, run, series, study
 from triage.store.upsert import insert_or_get, upsert
 
 _TUPLES = (
@@ -177,6 +177,8 @@ def _touch(
             last_instance_at=now,
             state="receiving",
             complete_because="",
+            # The hard limit counts from the first object of this arrival: late slices get a wait of their own.
+            first_instance_at=now if was.state == "complete" else series.c.first_instance_at,
             open_association=arrival.association_id,
             association_aborted=False,
             judge_at=now if counted else now + timedelta(seconds=quiet_seconds),
@@ -311,7 +313,10 @@ def uncounted_ct(tx: Connection, limit: int = 50) -> list[Uncounted]:
 
 
 def whole_ct_headers(tx: Connection, study_id: int, except_series_id: int) -> dict[str, list[InstanceHeader]]:
-    """{Series Instance UID: headers} of the other CT series of a study that are whole."""
+    """{Series Instance UID: headers} of the other CT series of a study that a detector reads or has read."""
+    looked_at = select(run.c.series_id).where(
+        run.c.study_id == study_id, run.c.state.in_(("requested", "running", "completed"))
+    )
     rows = tx.execute(
         select(series.c.series_instance_uid, instance.c.header)
         .join(instance, instance.c.series_id == series.c.id)
@@ -321,6 +326,7 @@ def whole_ct_headers(tx: Connection, study_id: int, except_series_id: int) -> di
             series.c.state == "complete",
             series.c.modality == "CT",
             instance.c.wanted,
+            series.c.id.in_(looked_at),
         )
         .order_by(series.c.id, instance.c.id)
     )

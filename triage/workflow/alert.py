@@ -88,7 +88,7 @@ def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids:
                 continue
             tell(tx, alert["id"], step, ladder[step].routes, ids, now)
             state, act = AlertState.OPEN, "alert.escalated"
-        elif alert["step"] == len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace:
+        elif alert["step"] >= len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace:
             if not alerts.move(tx, alert["id"], AlertState.EXHAUSTED, now):
                 continue
             step, state, act = alert["step"], AlertState.EXHAUSTED, "alert.exhausted"

@@ -6,6 +6,7 @@ locked while a detector works.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from sqlalchemy import Connection
 from triage import __version__
 from triage.detectors.protocol import Detection, FilmDetector, ScanDetector
 from triage.dicom.pixels import Decoder
-from triage.domain.errors import TriageError
+from triage.domain.errors import TriageError, Unavailable
 from triage.domain.image import Radiograph, Volume
 from triage.domain.run import RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
@@ -35,6 +36,9 @@ from triage.workflow.site import NewId, Site
 
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
+LONGEST_RUN_SECONDS = 600.0
+FINISH_AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+HANGS = 70  # exit code
 log = get_logger()
 
 
@@ -114,8 +118,7 @@ class Worker:
         started = time.monotonic()
         with self._kept_alive(leased):
             result = self._look(leased)
-        with self.database.write() as tx:
-            ours = finish(tx, leased, result, self.site, self.ids, self.clock())
+            ours = self._finish(leased, result)
         log.info(
             "run.completed" if result.detection else "run.ended_without_result",
             run_id=run_id,
@@ -124,6 +127,18 @@ class Worker:
             reason=result.not_suitable.code.value if result.not_suitable else result.failure,
             state="committed" if ours else "lease lost",
         )
+
+    def _finish(self, leased: Leased, result: Result) -> bool:
+        """Commit, trying again through a short outage while the lease lives. raises Unavailable after the last try."""
+        for wait in (*FINISH_AGAIN_SECONDS, None):
+            try:
+                with self.database.write() as tx:
+                    return finish(tx, leased, result, self.site, self.ids, self.clock())
+            except Unavailable:
+                if wait is None:
+                    raise
+                time.sleep(wait)
+        raise AssertionError("the loop above ends")
 
     def _look(self, leased: Leased) -> Result:
         try:
@@ -135,6 +150,8 @@ class Worker:
             return Result(detection=detection, runtime=getattr(detector, "runtime", ""))
         except NotSuitableError as error:
             return Result(not_suitable=error.answer)
+        except Unavailable:
+            raise  # an outage is no answer: the lease ends and the run is tried again
         except TriageError as error:
             log.error("run.failed", run_id=leased.run_id, reason=type(error).__name__, error=str(error))
             return Result(failure=type(error).__name__.lower())
@@ -148,7 +165,13 @@ class Worker:
         done = threading.Event()
 
         def renew() -> None:
+            started = time.monotonic()
             while not done.wait(RENEW_SECONDS):
+                if time.monotonic() - started > LONGEST_RUN_SECONDS:
+                    log.error(
+                        "run.hangs", run_id=leased.run_id, detail="the process ends; another will try the run"
+                    )
+                    os._exit(HANGS)  # a thread inside native code cannot be stopped in any other way
                 try:
                     with self.database.write() as tx:
                         if not runs.renew(tx, leased.run_id, leased.token, self.clock() + LEASE):

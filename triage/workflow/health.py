@@ -77,7 +77,7 @@ def _deliveries(tx: Connection, now: datetime) -> dict[str, Any]:
 
 
 def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    last = constancy.last_finished(tx)
+    last = [c for c in constancy.last_finished(tx) if c["detector"] in settings.detectors]
     interval = timedelta(seconds=settings.constancy_seconds)
     if not last:
         due = constancy.first_due(tx)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from triage.domain.priority import prioritize
 from triage.domain.run import RunState
+from triage.domain.suitability import NOT_WHOLE
 from triage.store import events, policies, runs, studies, worklist
 
 # Across detectors the first of these that any detector is in is what the list says (I17): what is still to come,
@@ -24,12 +25,24 @@ def fold(current_runs: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     by_detector: dict[str, list[dict[str, Any]]] = {}
     for run in current_runs:
         by_detector.setdefault(run["detector"], []).append(run)
-    spoken = [min(group, key=lambda r: _WITHIN.index(r["state"])) for group in by_detector.values()]
+    spoken = [_spokesman(group) for group in by_detector.values()]
     if not spoken:
         return "", "", ""
     run = min(spoken, key=lambda r: _ACROSS.index(r["state"]))
     told = run["state"] in (RunState.NOT_ANALYSED.value, RunState.FAILED.value)
     return run["state"], run["reason_code"] if told else "", run["reason_detail"] if told else ""
+
+
+def _spokesman(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The run that answers for one detector. That images are missing speaks before what the series said without them:
+    the earlier findings still count, and the reader knows that nobody has looked at all of it."""
+    analysed = {r["series_id"] for r in group if r["state"] == RunState.COMPLETED.value}
+
+    def place(run: dict[str, Any]) -> float:
+        late = run["reason_code"] in NOT_WHOLE and run["series_id"] in analysed
+        return _WITHIN.index(RunState.COMPLETED.value) - 0.5 if late else _WITHIN.index(run["state"])
+
+    return min(group, key=place)
 
 
 def rank(tx: Connection, study_id: int, now: datetime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from triage.log import get_logger
 from triage.settings import RouteSettings
 from triage.store import alerts, audit, constancy, events, runs, studies, worklist
 from triage.store.database import Database
-from triage.workflow.site import Site
+from triage.workflow.site import NewId, Site, new_id
 
 log = get_logger()
 POLL_SECONDS = 0.2
@@ -49,9 +49,18 @@ def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> 
 
 
 def record(
-    tx: Connection, row: dict[str, Any], answer: Answer, jitter: float, now: datetime
+    tx: Connection,
+    row: dict[str, Any],
+    answer: Answer,
+    jitter: float,
+    now: datetime,
+    operators: Sequence[str] = (),
+    ids: NewId = new_id,
 ) -> DeliveryState:
-    """Store what the peer said and what follows from it."""
+    """Store what the peer said and what follows from it.
+
+    operators  routes to tell when the peer refused the content: a parked alert is nobody's otherwise
+    """
     state = {
         Outcome.DELIVERED: DeliveryState.DELIVERED,
         Outcome.REFUSED: DeliveryState.PARKED,
@@ -64,6 +73,10 @@ def record(
     if state is not DeliveryState.WAITING:
         detail = {"route": row["route"], "control_id": row["control_id"], "detail": answer.detail}
         audit.append(tx, now, "triage", f"delivery.{state.value}", "alert", row["alert_id"], detail)
+    if state is DeliveryState.PARKED:
+        text = f"Route {row['route']} refused an alert ({answer.detail}). Alert {row['alert_id']} waits for a person."
+        for route in operators:
+            constancy.add_notice(tx, "delivery.parked", text, route, ids(), now)
     events.publish(tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=alert["state"])
     return state
 
@@ -133,18 +146,22 @@ def deliver_next(
     site: Site,
     clock: Callable[[], datetime],
     jitter: Callable[[], float] = random.random,
+    *,
+    operators: Sequence[str] = (),
 ) -> bool:
     """Send one due delivery of a route; False when nothing was due. No transaction is open while the peer thinks."""
     with database.read() as tx:
         if alerts.due_delivery(tx, route.name, clock()) is None:
             return False
-    with database.write() as tx:
-        row = prepare(tx, route, site, clock())
+    row = _prepared(database, route, site, clock)
     if row is None:
         return False
-    answer = channel.send(row["payload"], row["control_id"])
+    if row["payload"] is None:
+        answer = Answer(Outcome.RETRY, "the message cannot be built; see the log")
+    else:
+        answer = channel.send(row["payload"], row["control_id"])
     with database.write() as tx:
-        state = record(tx, row, answer, jitter(), clock())
+        state = record(tx, row, answer, jitter(), clock(), operators)
     log.info(
         "delivery.attempted",
         route=route.name,
@@ -155,6 +172,22 @@ def deliver_next(
         detail=answer.detail,
     )
     return True
+
+
+def _prepared(
+    database: Database, route: RouteSettings, site: Site, clock: Callable[[], datetime]
+) -> dict[str, Any] | None:
+    """The next delivery with its bytes; without them when they cannot be built, so that it waits its turn again
+    and the alerts behind it go out."""
+    try:
+        with database.write() as tx:
+            return prepare(tx, route, site, clock())
+    except TriageError:
+        raise
+    except Exception:
+        log.error("delivery.not_built", route=route.name, exc_info=True)
+    with database.read() as tx:
+        return alerts.due_delivery(tx, route.name, clock())
 
 
 def tell_operator(
@@ -190,8 +223,10 @@ class RouteThread(threading.Thread):
         site: Site,
         clock: Callable[[], datetime],
         may_send: Callable[[], bool],
+        operators: Sequence[str] = (),
     ) -> None:
         super().__init__(name=f"route-{route.name}", daemon=True)
+        self._operators = tuple(operators)
         self._database, self._route, self._channel, self._site = database, route, channel, site
         self._clock, self._may_send = clock, may_send
         self.stopping = threading.Event()
@@ -211,6 +246,8 @@ class RouteThread(threading.Thread):
         self._channel.close()
 
     def _turn(self) -> bool:
-        if deliver_next(self._database, self._route, self._channel, self._site, self._clock):
+        if deliver_next(
+            self._database, self._route, self._channel, self._site, self._clock, operators=self._operators
+        ):
             return True
         return self._route.operator and tell_operator(self._database, self._route, self._channel, self._clock)

@@ -13,6 +13,8 @@ from triage.detectors.releases import MODELS, Release, active_release, load_rele
 from triage.domain.errors import Misconfigured, Refused
 from triage.store import audit, runs
 
+KNOWN = ("chest_xray", "lung_nodule")
+
 
 def on_disk(detector: str) -> list[Release]:
     """Every release folder of a detector, by version; files are not verified here."""
@@ -22,13 +24,15 @@ def on_disk(detector: str) -> list[Release]:
 
 def register_releases(tx: Connection, detectors: tuple[str, ...], now: datetime) -> None:
     """Rows for the release that each detector's ACTIVE file names; a new one takes over, and the audit says so."""
-    for detector in detectors:
+    for detector in sorted(
+        {*KNOWN, *detectors}
+    ):  # also those switched off: their inputs get a run that says so
         release = load_release(active_release(detector))
         held = {r["digest"]: r for r in runs.releases(tx)}
         release_id = runs.register_release(
             tx, detector, release.version, release.digest, release.not_covered, now
         )
-        if release.digest not in held or held[release.digest]["state"] != "active":
+        if release.digest not in held:  # what an administrator moved since stays where it was moved to
             runs.activate_release(tx, release_id)
             audit.append(
                 tx, now, "triage", "release.activated", "release", release_id,

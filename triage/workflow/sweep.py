@@ -9,7 +9,9 @@ from sqlalchemy import Connection
 
 from triage.domain.alerting import RETRY_SECONDS, retry_after
 from triage.domain.completeness import longest_wait
-from triage.store import events, runs, studies
+from triage.domain.errors import Unavailable
+from triage.log import get_logger
+from triage.store import audit, events, runs, studies
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb_ladders, settle_study
@@ -23,6 +25,9 @@ from triage.workflow.site import NewId, Site, new_id
 PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wake-up call is called again
 GRACE = timedelta(minutes=5)  # after the last rung before an alert counts as exhausted
 FEED_KEPT = timedelta(hours=1)
+BEATS_KEPT = timedelta(days=1)  # a part that fell silent is red on /health for so long, then its host is gone
+SET_ASIDE = timedelta(minutes=1)  # a series that cannot be judged is tried again, and stops nobody meanwhile
+log = get_logger()
 
 
 def judge_due(
@@ -33,8 +38,17 @@ def judge_due(
         due = studies.series_to_judge(tx, clock())
     wake: list[tuple[int, str]] = []
     for series_id in due:
-        with database.write() as tx:
-            wake += complete_series(tx, series_id, site, clock(), ids)
+        try:
+            with database.write() as tx:
+                wake += complete_series(tx, series_id, site, clock(), ids)
+        except Unavailable:
+            raise
+        except Exception:
+            log.error(
+                "series.not_judged", code=series_id, exc_info=True, fix="send this line to the developers"
+            )
+            with database.write() as tx:
+                studies.look_again(tx, series_id, clock() + SET_ASIDE)
     return wake
 
 
@@ -42,12 +56,14 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
     """One pass over runs, claims, alerts and the feed; returns (run id, queue) to wake after the commit."""
     for study_id in clamp_future(tx, now, _longest(site)):
         rank(tx, study_id, now)
-    for study_id in set(runs.give_up_crashed(tx, now)):
+    for study_id, run_id in runs.give_up_crashed(tx, now):
+        audit.append(tx, now, "triage", "run.failed", "run", run_id, {"study": study_id, "reason": "crashed"})
         settle_study(tx, study_id, site, ids, now)
     free_expired(tx, now)
     climb_ladders(tx, site.ladder, GRACE, ids, now)
     wake = runs.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
+    events.forget_beats(tx, now - BEATS_KEPT)
     return wake
 
 

@@ -12,9 +12,11 @@ from triage.settings import Settings
 
 def send_study(settings: Settings, paths: Sequence[Path], calling: str = "DEMO-MODALITY") -> None:
     """raises Unavailable when an object was not stored."""
+    # Where the receiver listens on every address, the way to it from here is loopback.
+    host = "127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host
     results = send(
         paths,
-        host=settings.dicom.host,
+        host=host,
         port=settings.dicom.port,
         calling=calling,
         called=settings.dicom.ae_title,

@@ -19,6 +19,7 @@ from triage.store.schema import heartbeat
 from triage.workflow.health import BEAT_SECONDS
 
 log = logging.get_logger()
+FLAPPING_SECONDS = 60.0  # a part that has lived so long since its last death no longer flaps
 
 
 def clock() -> datetime:
@@ -58,12 +59,14 @@ class Beat(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
+        started = time.monotonic()
         while True:
             if self._alive():
                 try:
                     with self._database.write() as tx:
                         detail = {"restarts": int(os.environ.get("TRIAGE_RESTARTS", "0")),
-                                  "flapping": os.environ.get("TRIAGE_FLAPPING", "") == "1"}  # fmt: skip
+                                  "flapping": os.environ.get("TRIAGE_FLAPPING", "") == "1"
+                        and time.monotonic() - started < FLAPPING_SECONDS}  # fmt: skip
                         events.beat(tx, self._part, os.getpid(), clock(), detail)
                 except TriageError as error:
                     log.warning("heartbeat.not_written", part=self._part, error=str(error))

@@ -53,7 +53,7 @@ class Clockwork:
         self._settings, self._database = settings, database
         self._site = site_of(settings)
         self._waker = Waker(settings.broker.url.get_secret_value())
-        self._operator_routes = [r.name for r in settings.routes if r.operator]
+        self.operator_routes = [r.name for r in settings.routes if r.operator]
         self._holder = f"{os.uname().nodename}:{os.getpid()}"
         self._duties: list[tuple[float, Callable[[], None]]] = [
             (TICK_SECONDS, self._judge),
@@ -100,7 +100,7 @@ class Clockwork:
 
     def _judge_constancy(self) -> None:
         with self._database.write() as tx:
-            constancy.judge(tx, self._operator_routes, new_id, clock())
+            constancy.judge(tx, self.operator_routes, new_id, clock())
 
     def _anchor(self) -> None:
         with self._database.read() as tx:
@@ -123,7 +123,11 @@ def main() -> int:
         except Misconfigured as error:  # one wrong route costs no other; what waits for it turns /health red
             log.error("route.unusable", route=route.name, error=str(error), fix="triage config check")
             continue
-        threads.append(RouteThread(database, route, channel, site, clock, lambda: clockwork.leads))
+        threads.append(
+            RouteThread(
+                database, route, channel, site, clock, lambda: clockwork.leads, clockwork.operator_routes
+            )
+        )
     if settings.dicom.archive:
         apart = settings.quiet_seconds / 2
         archive = ArchiveThread(
