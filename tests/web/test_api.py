@@ -365,3 +365,13 @@ def test_idempotency_keys_of_two_people_do_not_meet(signed_in: SignedIn, sown: S
     two = ok(signed_in("ben").post("/api/v1/worklist/next", headers=key))
     assert one["study_uid"] != two["study_uid"]
     assert json.dumps(one) != json.dumps(two)
+
+
+def test_a_shared_answer_never_hides_a_change(signed_in: SignedIn, sown: Sown) -> None:
+    uid = sown.add()
+    ann, ben = signed_in("ann"), signed_in("ben")
+    assert ok(ben.get("/api/v1/worklist"))["items"][0]["claimed_by"] is None
+    ok(ann.post(f"/api/v1/studies/{uid}/claim"))
+    assert ok(ben.get("/api/v1/worklist"))["items"][0]["claimed_by"] == "ann"
+    ok(ann.post(f"/api/v1/studies/{uid}/report"))
+    assert ok(ben.get("/api/v1/worklist"))["items"] == []

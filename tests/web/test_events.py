@@ -129,3 +129,15 @@ def test_a_revoked_token_loses_its_stream(
         with sown.database.write() as tx:
             accounts.revoke_token(tx, "listener", clock() + timedelta(seconds=1), by="test")
         assert list(stream) == []
+
+
+def test_a_night_without_events_does_not_silence_the_stream(
+    base: str, token: str, sown: Sown, clock: Clock
+) -> None:
+    sown.add(), sown.add()
+    with listening(base, token) as stream:
+        next(stream)
+        with sown.database.write() as tx:
+            events.forget_events(tx, clock() + timedelta(hours=2))
+        uid = sown.add()
+        assert next(m for m in stream if m["event"] == "worklist")["data"]["study_uid"] == uid

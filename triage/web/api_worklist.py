@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Any
 
 from flask import Response
@@ -10,6 +11,7 @@ from flask import Response
 from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
 from triage.store import users, worklist
+from triage.store.events import last_event_id
 from triage.store.worklist import OPEN_STATES, Filters
 from triage.web import models, shapes
 from triage.web.context import Call, Route, stamp
@@ -18,26 +20,41 @@ from triage.workflow import health, read
 EVERY_STATE = ("arriving", "to_read", "claimed", "read", "withdrawn")
 AI_STATES = ("requested", "running", "completed", "not_analysed", "failed", "superseded")
 _SEARCH_PREFIX = "search:"
+_SHARED_FOR = timedelta(seconds=1)
+_SHARED_MAX = 100
 
 
 def get_worklist(call: Call) -> dict[str, Any]:
     """The reading list in true order: class, due time, id."""
     query: models.WorklistQuery = call.query
-    filters = filters_of(call, query)
-    rows = worklist.listing(
-        call.tx, filters, call.now, limit=query.limit + 1, after=shapes.after_cursor(query.cursor)
-    )
-    page = rows[: query.limit]
+    found = page_of_list(call, filters_of(call, query), query.limit, query.cursor)
+    return {**found, "ordered_by": "priority", "as_of": stamp(call.now)}
+
+
+def page_of_list(call: Call, filters: Filters, limit: int, cursor: str) -> dict[str, Any]:
+    """One page in the shape of the contract: items, next, total, hidden_critical, degraded.
+
+    Fifty open pages ask for the same rows after every change, so an answer is shared for a second while no event came.
+    """
+    newest = last_event_id(call.tx)
+    key = (repr(filters), limit, cursor)
+    kept = call.web.lists.get(key)
+    if kept is not None and kept[0] == newest and abs(call.now - kept[1]) < _SHARED_FOR:
+        return kept[2]
+    rows = worklist.listing(call.tx, filters, call.now, limit=limit + 1, after=shapes.after_cursor(cursor))
+    shown = rows[:limit]
     degraded = health.degraded(call.tx, call.web.settings, call.now)
-    return {
-        "items": shapes.worklist_items(call.tx, page, call.now, ai_down=shapes.ai_is_down(degraded)),
-        "next": shapes.cursor_of(page[-1]) if len(rows) > query.limit else None,
+    found = {
+        "items": shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded)),
+        "next": shapes.cursor_of(shown[-1]) if len(rows) > limit else None,
         "total": worklist.total(call.tx, filters, call.now),
         "hidden_critical": worklist.hidden_critical(call.tx, filters, call.now),
         "degraded": degraded,
-        "ordered_by": "priority",
-        "as_of": stamp(call.now),
     }
+    if len(call.web.lists) >= _SHARED_MAX:
+        call.web.lists.clear()
+    call.web.lists[key] = (newest, call.now, found)
+    return found
 
 
 def next_study(call: Call) -> Any:

@@ -62,6 +62,7 @@ class Web:
     rates: Rates
     previewer: Previewer
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
+    lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,12 @@ class Feed:
 
     def _pass_on(self, last: int) -> int:
         with self._database.read() as tx:
-            if last_event_id(tx) == last:
+            newest = last_event_id(tx)
+            if newest == last:
                 return last
+            if newest < last:  # another database was put in its place (restore): its ids begin anew
+                last = 0
+                self._seen.clear()
             found = reading.feed(tx, max(0, last - _OVERLAP), limit=_OVERLAP + QUEUE_MAX)
         for event in found:
             if event["id"] not in self._seen:
@@ -171,14 +175,15 @@ def _stream(
     web: Web, listener: queue.Queue[bytes], after: int | None, who: Principal, secret: str
 ) -> Iterator[bytes]:
     yield b"retry: 3000\n\n"
-    last = 0
+    told: set[bytes] = set()
     if after is None:
         yield (
             b"id: %d\n" % _newest(web) + web.feed.beat()
         )  # so that even a stream that said nothing can resume
     else:
         yield web.feed.beat()
-        missed, last = _missed(web, after)
+        missed = _missed(web, after)
+        told.update(missed)
         yield from missed
     while True:
         try:
@@ -187,22 +192,23 @@ def _stream(
             message = web.feed.beat()  # the poller hangs on a database; the page still hears from us
         if message == _END:
             return
-        if message.startswith(b"id: ") and int(message[4 : message.index(b"\n")]) <= last:
-            continue  # told already from the backlog
+        if message in told:
+            told.discard(message)  # it came with the backlog already
+            continue
         if message.startswith(b"event: health") and not auth.session_lives(web, who, secret, web.clock()):
             return
         yield message
 
 
-def _missed(web: Web, after: int) -> tuple[list[bytes], int]:
+def _missed(web: Web, after: int) -> list[bytes]:
     """Events after the last one that the page heard; or word to fetch anew when the gap is too wide."""
     with web.database.read() as tx:
         rows = reading.feed(tx, after, limit=GAP_MAX + 1)
         oldest, newest = reading.oldest_event_id(tx), last_event_id(tx)
     forgotten = oldest is not None and after + 1 < oldest
     if len(rows) > GAP_MAX or forgotten or after > newest:
-        return [encode("worklist", {"reload": True}, newest)], newest
-    return [encode_row(r) for r in rows], rows[-1]["id"] if rows else after
+        return [encode("worklist", {"reload": True}, newest)]
+    return [encode_row(r) for r in rows]
 
 
 def _newest(web: Web) -> int:

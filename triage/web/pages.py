@@ -11,9 +11,8 @@ from triage.domain.finding import Mode
 from triage.store import alerts, reading, users, worklist
 from triage.store.worklist import OPEN_STATES, Filters
 from triage.web import api_studies, auth, export, models, present, shapes
-from triage.web.api_worklist import EVERY_STATE, filters_of
+from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list
 from triage.web.context import PUBLIC, SIGNED_IN, Call, Route, stamp
-from triage.workflow import health
 from triage.workflow.read import CHIPS
 
 FIRST_ROWS = 60  # in the page as it comes; scripts keep a window of so many (ux 13)
@@ -81,20 +80,11 @@ def panel(call: Call, uid: str) -> str:
 
 
 def listed(call: Call, query: ListQuery) -> dict[str, Any]:
-    filters = tab_filters(call, query)
-    rows = worklist.listing(
-        call.tx, filters, call.now, limit=query.limit + 1, after=shapes.after_cursor(query.cursor)
-    )
-    shown = rows[: query.limit]
-    degraded = health.degraded(call.tx, call.web.settings, call.now)
-    items = shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded))
+    found = page_of_list(call, tab_filters(call, query), query.limit, query.cursor)
     names = display_names(call)
     return {
-        "rows": [present.row(i, call.who.name, names, call.now) for i in items],
-        "next": shapes.cursor_of(shown[-1]) if len(rows) > query.limit else None,
-        "total": worklist.total(call.tx, filters, call.now),
-        "hidden_critical": worklist.hidden_critical(call.tx, filters, call.now),
-        "degraded": degraded,
+        **{k: v for k, v in found.items() if k != "items"},  # the page draws rows
+        "rows": [present.row(i, call.who.name, names, call.now) for i in found["items"]],
         "tabs": reading.tab_counts(call.tx, call.who.name, call.now),
         "banner": banner(call),
         "oldest": _oldest(call),

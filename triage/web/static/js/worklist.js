@@ -199,7 +199,9 @@ let soon = null;
 const live = follow({
   onChange(kind) {
     if (kind === "poll") { refetch(); return; }
-    if (!soon) soon = setTimeout(() => { soon = null; refetch(); }, kind === "alert" ? 20 : 150);
+    // Spread a little, so that fifty pages do not ask in the same instant; an alert waits for nothing.
+    if (kind === "alert") { clearTimeout(soon); soon = null; refetch(); }
+    else soon ??= setTimeout(() => { soon = null; refetch(); }, 150 + Math.random() * 350);
   },
   onHealth(said) { heard(said.as_of); degraded = said.degraded; drawBars(); drawLight(); },
   onAge(is) {
