@@ -31,6 +31,7 @@ STEPS = {  # the ways of a run, one unit of work at a time
 }
 ACROSS = ("running", "requested", "failed", "not_analysed", "completed")
 WITHIN = ("running", "requested", "failed", "completed", "not_analysed")
+NOT_WHOLE = ("INCOMPLETE_AT_LIMIT", "GAP_IN_SERIES")  # ends nothing that was found before
 CLASS_OF_ORDER = {"STAT": 2, "URGENT": 1, "ROUTINE": 0}
 
 
@@ -299,8 +300,8 @@ class Checker:
                 completed = [r for r in current if r["state"] == "completed"]
                 if not any(r["input_digest"] == _input_digest(held) for r in current):
                     return f"L2: nobody has seen all of series {series_id}"
-                failed = any(r["state"] == "failed" for r in current)
-                if not failed and any(r["input_digest"] != _input_digest(held) for r in completed):
+                unheard = any(r["state"] == "failed" or r["reason_code"] in NOT_WHOLE for r in current)
+                if not unheard and any(r["input_digest"] != _input_digest(held) for r in completed):
                     return f"L2: the result of series {series_id} is of other images (P5)"
             else:
                 for one in held:
@@ -349,11 +350,14 @@ def _input_digest(held: list[dict[str, Any]]) -> str:
 
 
 def _fold(runs: list[dict[str, Any]]) -> str:
+    """The word of the list; "images are missing" speaks before what their series said without them."""
+    current = [r for r in runs if r["state"] != "superseded"]
+    analysed = {r["series_id"] for r in current if r["state"] == "completed"}
     by_detector = defaultdict(list)
-    for r in runs:
-        if r["state"] != "superseded":
-            by_detector[r["detector"]].append(r["state"])
-    spoken = [min(states, key=WITHIN.index) for states in by_detector.values()]
+    for r in current:
+        late = r["reason_code"] in NOT_WHOLE and r["series_id"] in analysed
+        by_detector[r["detector"]].append((2.5 if late else WITHIN.index(r["state"]), r["state"]))
+    spoken = [min(places)[1] for places in by_detector.values()]
     return min(spoken, key=ACROSS.index) if spoken else ""
 
 
