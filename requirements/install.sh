@@ -49,5 +49,5 @@ if "$python" -m pip install -q uv==0.13.8 >/dev/null 2>&1 &&
 else
     "$python" -m pip install -q --require-hashes -r "$lock"
 fi
-"$python" -m pip install -q --no-deps --no-build-isolation -e .
+"$python" -m pip install -qqq --no-deps --no-build-isolation -e .
 echo "$wanted" >"$stamp"
