@@ -180,6 +180,13 @@ def test_wrong_passwords_wait_longer_and_longer_but_nobody_is_locked_out(app: Fl
     assert sign_in(app.test_client(), "ben", PASSWORD) == 302
 
 
+def test_a_fresh_installation_says_how_to_make_the_first_user(app: Flask, sown: Sown) -> None:
+    assert "user add" not in app.test_client().get("/sign-in").get_data(as_text=True)
+    with sown.database.write() as tx:
+        tx.exec_driver_sql('DELETE FROM "user"')
+    assert "triage user add NAME --role admin" in app.test_client().get("/sign-in").get_data(as_text=True)
+
+
 def test_an_unknown_name_and_a_wrong_password_sound_the_same(app: Flask) -> None:
     client = app.test_client()
     pages = [

@@ -60,7 +60,9 @@ def test_what_cannot_be_a_user_is_refused(tx: Connection, name: str, role: str, 
         accounts.create_user(tx, name, role, password, NOW, by="root")
 
 
-def test_the_wait_after_wrong_passwords_doubles_up_to_a_minute_and_ends_with_the_right_one(tx: Connection) -> None:
+def test_the_wait_after_wrong_passwords_doubles_up_to_a_minute_and_ends_with_the_right_one(
+    tx: Connection,
+) -> None:
     ann(tx)
     waits = []
     for _ in range(12):
@@ -125,7 +127,9 @@ def test_a_token_is_shown_once_and_dies_when_revoked(tx: Connection) -> None:
         accounts.revoke_token(tx, "pacs", NOW, by="root")
 
 
-@pytest.mark.parametrize(("name", "scopes"), [("t", []), ("t", ["everything"]), ("", ["admin"]), ("t\n", ["admin"])])
+@pytest.mark.parametrize(
+    ("name", "scopes"), [("t", []), ("t", ["everything"]), ("", ["admin"]), ("t\n", ["admin"])]
+)
 def test_what_cannot_be_a_token_is_refused(tx: Connection, name: str, scopes: list[str]) -> None:
     with pytest.raises(Refused):
         accounts.issue_token(tx, name, scopes, NOW, by="root")

@@ -98,7 +98,9 @@ def test_invert_and_window_change_the_picture(previewer: Previewer, film: Row) -
     assert stretched.width < 4095
 
 
-def test_a_ct_shows_its_slices_from_feet_to_head_in_a_lung_window(previewer: Previewer, slices: list[Row]) -> None:
+def test_a_ct_shows_its_slices_from_feet_to_head_in_a_lung_window(
+    previewer: Previewer, slices: list[Row]
+) -> None:
     assert describe(slices) | {"sop_uids": None} == {
         "kind": "ct", "frames": 5, "rows": 512, "columns": 512, "sop_uids": None, "not_for_diagnosis": True,
     }  # fmt: skip
@@ -139,7 +141,9 @@ def test_without_a_picture_the_reason_is_said(previewer: Previewer) -> None:
         previewer.render(rows, frame=0, center=None, width=None)
 
 
-def test_what_cannot_be_decoded_is_refused_with_its_reason(previewer: Previewer, film: Row, settings: Settings) -> None:
+def test_what_cannot_be_decoded_is_refused_with_its_reason(
+    previewer: Previewer, film: Row, settings: Settings
+) -> None:
     digest = "ab" * 32
     target = Spool(settings.spool).path(digest)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,12 +153,17 @@ def test_what_cannot_be_decoded_is_refused_with_its_reason(previewer: Previewer,
 
 
 def test_a_slice_of_absurd_size_is_refused(previewer: Previewer, slices: list[Row]) -> None:
-    huge = slices[0] | {"digest": "cd" * 32, "header": slices[0]["header"] | {"rows": 60_000, "columns": 60_000}}
+    huge = slices[0] | {
+        "digest": "cd" * 32,
+        "header": slices[0]["header"] | {"rows": 60_000, "columns": 60_000},
+    }
     with pytest.raises(Refused, match="too large"):
         previewer.render([huge], frame=0, center=None, width=None)
 
 
-def test_a_kept_picture_that_was_cut_short_is_made_again(previewer: Previewer, film: Row, settings: Settings) -> None:
+def test_a_kept_picture_that_was_cut_short_is_made_again(
+    previewer: Previewer, film: Row, settings: Settings
+) -> None:
     whole = show(previewer, [film])
     (settings.home / "previews" / f"{film['digest']}-0.npy").write_bytes(b"\x93NUMPY")
     assert np.array_equal(show(previewer, [film]), whole)

@@ -278,7 +278,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     # Reachable by keys where it scrolls sideways (WCAG 2.1.1).
     reach = f'class="wide" tabindex="0" role="region" aria-label="{escape(caption or "table")}"'
-    return f'<div {reach}><table>{title}{top}<tbody><tr>{"</tr><tr>".join(lines)}</tr></tbody></table></div>'
+    return f"<div {reach}><table>{title}{top}<tbody><tr>{'</tr><tr>'.join(lines)}</tr></tbody></table></div>"
 
 
 def shares_table(caption: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> str:

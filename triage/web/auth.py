@@ -102,8 +102,15 @@ def cookie_name(web: Web) -> str:
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
-def sign_in_page(_: Call) -> str:
-    return render_template("sign_in.html", error="", next=own_path(request.args.get("next", "")))
+def sign_in_page(call: Call) -> str:
+    """Name and password; on a fresh installation the command that makes the first user (there is no default one)."""
+    with call.web.database.read() as tx:
+        hint = (
+            ""
+            if users.listing(tx)
+            else "Nobody can sign in yet. Make the first user: triage user add NAME --role admin"
+        )
+    return render_template("sign_in.html", error=hint, next=own_path(request.args.get("next", "")))
 
 
 def sign_in(call: Call) -> Response:
