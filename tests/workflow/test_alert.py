@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+from sqlalchemy import update
+
 from tests.factories import a_finding
 from tests.workflow.desk import Desk
 from triage.domain.alerting import AlertState
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import alerts
+from triage.store import alerts, schema
 from triage.workflow.alert import climb_ladders, close_alerts, withdraw
 
 CRITICAL = a_finding("pneumothorax")
@@ -77,6 +80,34 @@ def test_who_climbs_at_the_same_time_climbs_once(desk: Desk) -> None:
         assert alerts.climb(tx, 1, 1, desk.clock())
         assert not alerts.climb(tx, 1, 1, desk.clock())
     assert seen[0]["step"] == 0
+
+
+def test_a_newer_run_without_the_finding_recalls_its_alert(any_desk: Desk) -> None:
+    for slices in (10, 11):
+        series_id = any_desk.receive_scan(slices).series_id
+        any_desk.clock.advance(60)
+        ((run_id, _),) = any_desk.judge(series_id)
+        any_desk.analyse(run_id, *([CRITICAL] if slices == 10 else []))
+
+    assert [a["state"] for a in any_desk.alerts()] == ["withdrawn"]
+    assert any_desk.item()["priority_class"] == 0
+
+
+def test_an_alert_that_ended_meanwhile_is_neither_climbed_nor_closed_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the step somebody else was faster: the row count says so."""
+    study_id = desk.flagged(CRITICAL)
+    monkeypatch.setattr(alerts, "climb", lambda *_: False)
+    monkeypatch.setattr(alerts, "move", lambda *_, **__: False)
+    desk.clock.advance(3 * 60)
+    assert climb(desk) == 0
+    with desk.database.write() as tx:
+        tx.execute(update(schema.alert).values(step=2))
+        assert close_alerts(tx, study_id, "Dr. X", "final report", desk.clock()) == 0
+    desk.clock.advance(60 * 60)
+
+    assert climb(desk) == 0 and desk.acts() == ["alert.raised", "run.completed"]
 
 
 def test_a_recall_stops_what_was_not_sent_and_corrects_what_was(any_desk: Desk) -> None:

@@ -232,3 +232,52 @@ def test_the_lease_is_renewed_while_a_detector_works(desk: Desk, monkeypatch: py
 
     assert renewed.is_set() and len(attempts) == 3  # once busy, once renewed, once told that it is lost
     assert desk.run(run_id)["state"] == "completed"
+
+
+def test_a_result_is_committed_through_a_short_outage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "FINISH_AGAIN_SECONDS", (0.0, 0.0))
+    run_id = desk.receive().wake[0][0]
+    finish, outages = steps.finish, [1]
+
+    def away(*args: Any) -> bool:
+        if outages:
+            outages.pop()
+            raise Unavailable("the database does not answer")
+        return finish(*args)
+
+    monkeypatch.setattr(steps, "finish", away)
+    worker(desk, CRITICAL).assess(run_id)
+    assert desk.run(run_id)["state"] == "completed"
+
+    outages += [1, 1, 1]
+    with pytest.raises(Unavailable):
+        worker(desk, CRITICAL).assess(desk.receive(instance=2).wake[0][0])
+
+
+def test_an_outage_while_looking_is_no_answer(desk: Desk) -> None:
+    run_id = desk.receive().wake[0][0]
+
+    with pytest.raises(Unavailable):
+        worker(desk, Unavailable("the spool cannot be read")).assess(run_id)
+
+    assert desk.run(run_id)["state"] == "running"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the thread's SystemExit
+def test_a_process_whose_detector_hangs_ends_so_that_another_may_try(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def ends(code: int) -> None:
+        assert code == steps.HANGS
+        ended.set()
+        raise SystemExit
+
+    monkeypatch.setattr(steps, "RENEW_SECONDS", 0.005)
+    monkeypatch.setattr(steps, "LONGEST_RUN_SECONDS", 0.0)
+    monkeypatch.setattr(steps.os, "_exit", ends)
+
+    worker(desk, lambda: ended.wait(10)).assess(desk.receive().wake[0][0])
+
+    assert ended.is_set()

@@ -113,3 +113,16 @@ def test_a_phantom_scan_is_a_whole_series(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(constancy, "CT_SLICES", 12)
 
     assert len(constancy.Phantoms(tmp_path).files("lung_nodule", NOON)) == 12
+
+
+def test_a_phantom_without_some_times_is_stamped_all_the_same(tmp_path: Path) -> None:
+    (made,) = constancy.Phantoms(tmp_path).files("chest_xray", NOON)
+    ds = pydicom.dcmread(made)
+    for keyword in ("ContentDate", "ContentTime", "SeriesDate", "SeriesTime"):
+        if keyword in ds:
+            delattr(ds, keyword)
+    ds.save_as(made)
+
+    again = pydicom.dcmread(constancy._restamped(made, tmp_path / "again.dcm", "stamp", NOON))
+
+    assert again.StudyDate == "20260314" and "ContentDate" not in again

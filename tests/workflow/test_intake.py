@@ -12,7 +12,7 @@ from tests.workflow.desk import Desk
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.store import runs, studies, worklist
 from triage.store.studies import Arrived
-from triage.workflow.intake import acquired_at, arrival_of, input_digest
+from triage.workflow.intake import acquired_at, arrival_of, input_digest, request_runs
 
 SR = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.11", "modality": "SR"}
 
@@ -92,6 +92,25 @@ def test_a_shadow_release_looks_too_but_in_its_own_queue(desk: Desk) -> None:
     assert desk.receive().wake == ((1, "stat"), (2, "shadow"))
 
 
+@pytest.mark.parametrize("state", ["retired", "shadow"])
+def test_without_an_active_release_the_reader_hears_that_the_detector_is_off(desk: Desk, state: str) -> None:
+    """Of a shadow release too: a run in its queue would be told to nobody."""
+    with desk.database.write() as tx:
+        runs.set_release_state(tx, 1, state)
+
+    assert desk.receive().wake == ()
+    assert (desk.item()["ai_status"], desk.item()["ai_reason"]) == ("not_analysed", "MODEL_OFF")
+
+
+def test_the_same_input_is_asked_for_once(desk: Desk) -> None:
+    taken = desk.receive()
+    inputs = [(a_header().sop_instance_uid, digest_of(a_header().sop_instance_uid))]
+    with desk.database.write() as tx:
+        again = request_runs(tx, "chest_xray", taken.study_id, taken.series_id, inputs, None, desk.site, NOON)
+
+    assert again == [] and len(desk.rows("run")) == 1
+
+
 def test_a_stat_scan_is_looked_at_before_others(desk: Desk) -> None:
     with desk.database.write() as tx:
         studies.add_order(tx, NOON, accession_number="A1", priority="STAT")
@@ -132,6 +151,7 @@ def test_a_constancy_phantom_is_known_by_patient_and_flag() -> None:
         ({"study_time": ""}, datetime(2026, 3, 14, tzinfo=UTC)),
         ({"study_date": "", "study_time": ""}, None),
         ({"study_date": "20261399"}, None),
+        ({"study_date": "00010101", "study_time": "", "timezone_offset": "+0100"}, None),
     ],
 )
 def test_acquisition_is_an_aware_time_or_none(values: dict[str, str], expected: datetime | None) -> None:

@@ -96,6 +96,48 @@ def test_what_a_peer_refuses_is_parked_with_its_reason(desk: Desk) -> None:
     assert not deliver(desk, Peer(DELIVERED))
 
 
+def test_what_a_peer_refuses_rings_the_operator(desk: Desk) -> None:
+    desk.flagged(CRITICAL)
+    peer = Peer(Answer(Outcome.REFUSED, "AE"))
+    deliver_next(desk.database, HL7, peer, desk.site, desk.clock, lambda: 0.5, operators=("hook",))
+
+    (notice,) = desk.rows("operator_notice")
+    assert (notice["kind"], notice["route"]) == ("delivery.parked", "hook") and "AE" in notice["text"]
+
+
+def test_a_message_that_cannot_be_built_waits_and_lets_others_pass(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.flagged(CRITICAL, study=1)
+    desk.clock.advance(1)
+    desk.flagged(CRITICAL, study=2)
+    build = relay.build
+
+    def fails(route: RouteSettings, notice: Any, mode: Mode) -> bytes:
+        if notice.accession_number == "A1":
+            raise KeyError("a name nobody thought of")
+        return build(route, notice, mode)
+
+    monkeypatch.setattr(relay, "build", fails)
+    peer = Peer(DELIVERED)
+
+    assert deliver(desk, peer) and deliver(desk, peer)
+
+    states = [(d["state"], d["attempts"]) for d in desk.deliveries() if d["route"] == "hl7"]
+    assert states == [("waiting", 1), ("delivered", 1)] and len(peer.heard) == 1
+
+
+def test_an_outage_while_preparing_is_told_to_the_caller(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.flagged(CRITICAL)
+
+    def away(*_: Any) -> Any:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(relay, "prepare", away)
+    with pytest.raises(Unavailable):
+        deliver(desk, Peer(DELIVERED))
+
+
 def test_an_answer_that_comes_after_a_recall_still_counts_as_delivered(desk: Desk) -> None:
     desk.flagged(CRITICAL)
     with desk.database.write() as tx:

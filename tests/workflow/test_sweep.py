@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
+from triage.domain.errors import Unavailable
 from triage.store import audit, events, runs, worklist
 from triage.workflow import read
+from triage.workflow import sweep as steps
 from triage.workflow.sweep import PATIENCE, judge_due, sweep
 
 DAY = timedelta(days=1)
@@ -61,13 +64,47 @@ def test_a_claim_that_ran_out_frees_the_study_and_leaves_a_trail(any_desk: Desk)
 def test_the_feed_is_kept_for_an_hour(desk: Desk) -> None:
     desk.receive()
     desk.clock.advance(3601)
+    newest = desk.rows("event")[-1]["id"]
     swept(desk)
 
-    assert desk.rows("event") == []
+    assert [e["id"] for e in desk.rows("event")] == [newest]  # the newest stays: pages resume by id
 
 
 def _study_uid(desk: Desk, study_id: int) -> str:
     return str(next(s["study_instance_uid"] for s in desk.rows("study") if s["id"] == study_id))
+
+
+def test_a_series_that_cannot_be_judged_stops_no_other_and_is_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = desk.receive_scan(study=1).series_id
+    desk.receive_scan(study=2)
+    desk.clock.advance(60)
+    judge = steps.complete_series
+
+    def fails(tx: Connection, series_id: int, *rest: Any) -> Any:
+        if series_id == broken:
+            raise ZeroDivisionError("a header nobody thought of")
+        return judge(tx, series_id, *rest)
+
+    monkeypatch.setattr(steps, "complete_series", fails)
+    assert len(judge_due(desk.database, desk.site, desk.clock)) == 1
+    monkeypatch.setattr(steps, "complete_series", judge)
+    assert judge_due(desk.database, desk.site, desk.clock) == []
+    desk.clock.advance(60)
+    assert len(judge_due(desk.database, desk.site, desk.clock)) == 1
+
+
+def test_an_outage_while_judging_is_told_to_the_caller(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.receive_scan()
+    desk.clock.advance(60)
+
+    def away(*_: Any) -> Any:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(steps, "complete_series", away)
+    with pytest.raises(Unavailable):
+        judge_due(desk.database, desk.site, desk.clock)
 
 
 # --- a clock that was a day ahead, and is set right ----------------------------------------------------------

@@ -130,15 +130,16 @@ class Worker:
 
     def _finish(self, leased: Leased, result: Result) -> bool:
         """Commit, trying again through a short outage while the lease lives. raises Unavailable after the last try."""
-        for wait in (*FINISH_AGAIN_SECONDS, None):
+        for wait in FINISH_AGAIN_SECONDS:
             try:
-                with self.database.write() as tx:
-                    return finish(tx, leased, result, self.site, self.ids, self.clock())
+                return self._commit(leased, result)
             except Unavailable:
-                if wait is None:
-                    raise
                 time.sleep(wait)
-        raise AssertionError("the loop above ends")
+        return self._commit(leased, result)
+
+    def _commit(self, leased: Leased, result: Result) -> bool:
+        with self.database.write() as tx:
+            return finish(tx, leased, result, self.site, self.ids, self.clock())
 
     def _look(self, leased: Leased) -> Result:
         try:

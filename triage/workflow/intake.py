@@ -109,7 +109,8 @@ def request_runs(
     digest = input_digest(inputs)
     releases = [r for r in runs.releases(tx) if r["detector"] == detector]
     live = [r for r in releases if r["state"] != "retired"]
-    if not any(r["state"] == "active" for r in live):
+    off = not any(r["state"] == "active" for r in live)
+    if off:
         # None counts: the reader hears that the detector is off, from a run of the newest release that ends at once.
         answer, live = answer or NotSuitable(ReasonCode.MODEL_OFF), releases[-1:]
     for release in live:
@@ -120,7 +121,7 @@ def request_runs(
             release_id=release["id"],
             input_digest=digest,
             sop_instance_uids=[uid for uid, _ in inputs],
-            queue="shadow" if release["state"] == "shadow" else queue,
+            queue="shadow" if release["state"] == "shadow" and not off else queue,
             policy_version=policy_version,
             mode=site.mode.value,
             now=now,
