@@ -104,7 +104,7 @@ def take(target: Path, chromium: str) -> None:
         context.add_cookies([cookie])  # type: ignore[list-item]
         page = context.new_page()
         page.goto(f"{base}/worklist")
-        page.wait_for_selector("#rows .spacer", state="attached")
+        page.wait_for_selector(".rows table[data-loaded]")
         for key in "j", "Enter":
             page.keyboard.press(key)
         page.wait_for_selector("#panel header")

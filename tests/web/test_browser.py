@@ -95,7 +95,7 @@ def visit(chromium: Any, base: str, sown: Sown, clock: Clock) -> Iterator[Visit]
         page.goto(base + path)
         if path.startswith("/worklist"):
             page.wait_for_selector("#rows tr[data-uid], #rows tr.empty")
-            until(page, "document.querySelector('#rows .spacer') !== null")
+            page.wait_for_selector(".rows table[data-loaded]")
         return page
 
     yield go
@@ -360,6 +360,26 @@ def test_t15_next_gives_three_readers_different_studies_best_first(visit: Visit,
         until(page, "u => (document.querySelector('#panel header')?.dataset.uid ?? '') !== u", before)
         taken.append(page.evaluate("document.querySelector('#panel header').dataset.uid"))
     assert taken == expected[:9]
+
+
+def test_the_panel_follows_the_row_and_a_late_answer_shows_no_other_patient(visit: Visit, sown: Sown) -> None:
+    for n in range(4):
+        sown.add(patient=f"Person{n}^Row", minutes_ago=50 - n)
+    page = visit("ann")
+    order = uids(page)
+    choose_row(page, order[0])
+    page.keyboard.press("w")
+    page.wait_for_selector("#panel header")
+    slow = order[1]
+    page.context.route(f"**/worklist/{slow}/panel", lambda r: (page.wait_for_timeout(600), r.continue_()))
+    page.click(f'tr[data-uid="{order[1]}"] .c-pat')
+    page.click(f'tr[data-uid="{order[2]}"] .c-pat')
+    until(page, "u => document.querySelector('#panel header').dataset.uid === u", order[2])
+    page.wait_for_timeout(900)
+    assert page.evaluate("document.querySelector('#panel header').dataset.uid") == order[2]
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    until(page, "u => document.querySelector('#panel header').dataset.uid === u", order[0])
 
 
 # --- feedback ----------------------------------------------------------------------------------------------------------

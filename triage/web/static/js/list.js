@@ -50,6 +50,7 @@ export class List {
     if (this.current && !this.rows.has(this.current)) this.current = null;
     this.nodes.clear();
     this.body.replaceChildren();
+    this.table.dataset.loaded = ""; // from here on the rows are ours; before, the server's stand
     this.draw();
   }
 
@@ -133,6 +134,7 @@ export class List {
   }
 
   draw() {
+    if (this.table.dataset.loaded === undefined) return;
     this.table.setAttribute("aria-rowcount", String(this.total + 1));
     const height = this.rowHeight;
     const first = Math.max(0, Math.min(Math.floor(this.scroller.scrollTop / height) - 12, this.shown.length - WINDOW));

@@ -11,6 +11,7 @@ export class Panel {
     Object.assign(this, { place, onAct, onOverlay });
     this.uid = place.querySelector("header")?.dataset.uid ?? null;
     this.tab = "why";
+    this.asking = null;
     place.addEventListener("click", (event) => this.clicked(event));
     place.addEventListener("input", (event) => this.dragged(event));
     if (this.uid) this.arrived();
@@ -18,28 +19,41 @@ export class Panel {
 
   get isOpen() { return !this.place.hidden; }
 
-  async open(uid, tab = this.tab) {
-    const { said } = await ask(`/worklist/${uid}/panel`, { headers: { Accept: "text/html" } });
+  /** Show a study. Of several calls on their way the last one wins: an older answer may not put another patient here. */
+  async open(uid, tab = null) {
+    const mine = (this.asking = { uid });
+    let said;
+    try {
+      ({ said } = await ask(`/worklist/${uid}/panel`, { headers: { Accept: "text/html" } }));
+    } finally {
+      if (this.asking === mine) this.asking = null;
+      else said = null;
+    }
+    if (!said) return;
     // Escaped by the server's templates; parsed here without running anything, and CSP forbids inline script besides.
     const piece = new DOMParser().parseFromString(said.text, "text/html");
     this.place.replaceChildren(...document.importNode(piece.body, true).childNodes);
     this.place.hidden = false;
     this.uid = uid;
     this.arrived();
-    this.show(tab);
+    this.show(tab ?? this.tab);
   }
 
   /** The same study again, after something changed; keeps the tab, the picture and the scroll. */
   async refresh() {
-    if (!this.isOpen || this.tab === "preview" || this.place.contains(getSelection()?.anchorNode)) return;
+    if (!this.isOpen || this.asking || this.tab === "preview" || this.reading) return;
     const top = this.place.scrollTop;
     const focused = document.activeElement?.id;
-    await this.open(this.uid, this.tab);
+    await this.open(this.uid);
     this.place.scrollTop = top;
     if (focused) document.getElementById(focused)?.focus();
   }
 
+  /** Somebody is marking text in the panel: it stays as it is. */
+  get reading() { return (getSelection()?.toString() ?? "") !== "" && this.place.contains(getSelection().anchorNode); }
+
   close() {
+    this.asking = null;
     this.place.hidden = true;
     this.place.replaceChildren();
     this.uid = null;

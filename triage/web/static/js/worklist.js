@@ -34,7 +34,8 @@ const list = new List({ scroller, body: $("rows"), table: document.querySelector
 const rest = watchRest(scroller, () => dialog.isOpen() || document.querySelector("details[open]") !== null);
 const panel = new Panel($("panel"), { onAct: (name) => onAct(name), onOverlay: (uid) => acts.overlay(uid) });
 const age = { stale: false, old: false, offline: false };
-const acts = makeActs({ refresh: () => refetch(), row: (uid) => list.rows.get(uid), known, stale: () => age.old || age.offline });
+const afterAct = () => { refetch(); panel.refresh().catch(dialog.tell); }; // feedback changes no row, but the history
+const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), known, stale: () => age.old || age.offline });
 const banner = makeBanner($("banner"), $("shout"), {
   mayAct: known.mayAlert, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
@@ -255,7 +256,14 @@ for (const kind of ["keydown", "pointerdown"]) document.addEventListener(kind, (
 
 // --- what a reader does ---------------------------------------------------------------------------------------------------
 
-const target = () => panel.uid ?? list.current;
+// One study is meant at a time: where the focus is in the list its row, and the panel follows that row.
+const target = () => ($("rows").contains(document.activeElement) ? list.current : null) ?? panel.uid ?? list.current;
+let following = 0;
+function step(move) {
+  move();
+  clearTimeout(following);
+  if (panel.isOpen) following = setTimeout(() => { if (panel.isOpen && list.current !== panel.uid) openPanel(list.current); }, 200);
+}
 const needTarget = (run) => () => { const uid = target(); if (uid) run(uid); else dialog.toast("Choose a study first (J, K)."); };
 
 async function openPanel(uid, tab) {
@@ -410,8 +418,8 @@ const inPreview = (key) => panel.isOpen && panel.key(key);
 const look = (tab) => needTarget((uid) => (panel.isOpen && panel.uid === uid ? panel.show(tab) : openPanel(uid, tab)));
 const tabs = [...document.querySelectorAll("[data-tab]")].map((l) => l.dataset.tab);
 const keys = {
-  j: () => list.step(1), ArrowDown: () => list.step(1), k: () => list.step(-1), ArrowUp: () => list.step(-1),
-  Home: () => list.select(list.shown[0]), End: toEnd, PageDown: () => list.step(list.page), PageUp: () => list.step(-list.page),
+  j: () => step(() => list.step(1)), ArrowDown: () => step(() => list.step(1)), k: () => step(() => list.step(-1)), ArrowUp: () => step(() => list.step(-1)),
+  Home: () => step(() => list.select(list.shown[0])), End: toEnd, PageDown: () => step(() => list.step(list.page)), PageUp: () => step(() => list.step(-list.page)),
   " ": () => { if (list.current) list.toggle(list.current); },
   Enter: () => { const uid = list.current ?? panel.uid; if (uid && list.reacts(uid)) openStudy(uid); },
   n: nextStudy, c: needTarget((uid) => acts.claim(uid, { open: false })), r: needTarget(acts.release),
