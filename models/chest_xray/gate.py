@@ -209,7 +209,7 @@ def cuts(net: torch.nn.Module, films_folder: Path, cache: Path) -> dict[str, flo
     side = NETWORK["side"]
     batch = np.stack([resized(s.astype(np.float32) / 255, side) for s in squares])[:, None]
     frontal = torch.softmax(net(torch.from_numpy(batch))[:, : len(KINDS)], 1)[:, 0].numpy()
-    return {"accept": float(np.clip(np.quantile(frontal, 0.005), 0.1, 0.6)), "sure": 0.9}
+    return {"accept": float(np.clip(np.quantile(frontal, 0.005), 0.1, 0.6)), "sure": 0.6}
 
 
 def main() -> None:
