@@ -39,8 +39,8 @@ lint: install-test ## style, types, import rule
 bench: install-test ## published figures (ONLY=name), each command in bench/
 	$(PY) -m bench $(ONLY)
 
-docs: install-test ## pictures and generated reference in docs/
-	$(PY) -m tests.web.pictures
+docs: install-test ## the picture of the worklist, made anew
+	$(PY) -m tests.web.picture docs/images/worklist.png
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

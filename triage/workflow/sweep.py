@@ -11,7 +11,7 @@ from triage.domain.alerting import RETRY_SECONDS, retry_after
 from triage.domain.completeness import longest_wait
 from triage.domain.errors import Unavailable
 from triage.log import get_logger
-from triage.store import audit, events, runs, studies
+from triage.store import audit, events, runs, studies, users
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb_ladders, settle_study
@@ -26,6 +26,8 @@ PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wak
 GRACE = timedelta(minutes=5)  # after the last rung before an alert counts as exhausted
 FEED_KEPT = timedelta(hours=1)
 BEATS_KEPT = timedelta(days=1)  # a part that fell silent is red on /health for so long, then its host is gone
+ANSWERS_KEPT = timedelta(days=1)  # of POSTs under an Idempotency-Key, and of searches
+SESSIONS_KEPT = timedelta(days=1)  # unused for so long; signing out and idle time end them sooner
 SET_ASIDE = timedelta(minutes=1)  # a series that cannot be judged is tried again, and stops nobody meanwhile
 log = get_logger()
 
@@ -64,6 +66,8 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
     wake = runs.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
     events.forget_beats(tx, now - BEATS_KEPT)
+    users.forget_answers(tx, now - ANSWERS_KEPT)
+    users.forget_sessions(tx, now - SESSIONS_KEPT)
     return wake
 
 
