@@ -47,6 +47,7 @@ class ChestXray:
         self._calibration = Calibration.from_release(release.content)
         self._not_covered = release.not_covered
         self._network, self._gate = network, Gate(gate, release.content["gate"])
+        self._golden, self.runtime = release.folder / "golden.npz", network.runtime
 
     def detect(self, film: Radiograph) -> Detection:
         """Every finding of the release for one film, actionable or not.
@@ -76,6 +77,12 @@ class ChestXray:
         """Logits (findings,) and their maps (findings, rows, columns) of one prepared upright square."""
         logits, maps = self._network(resized(square, self._side)[None, None])
         return logits[0], maps[0]
+
+    def verify(self) -> float:
+        """Largest difference of the logits of the golden case from those that the release was made with."""
+        with np.load(self._golden, allow_pickle=False) as golden:
+            pairs = zip(golden["inputs"], golden["logits"], strict=True)
+            return float(max(np.abs(self.scores(square[0])[0] - logits).max() for square, logits in pairs))
 
 
 def load(folder: Path, runtime: str = "openvino") -> ChestXray:

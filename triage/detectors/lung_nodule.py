@@ -91,6 +91,7 @@ class LungNodule:
         self.release, self.digest = release.title, release.digest
         self.not_covered = release.not_covered
         self._content, self._finder, self._judge = release.content, finder, judge
+        self._golden, self.runtime = release.folder / "golden.npz", finder.runtime
 
     def detect(self, scan: Volume) -> Detection:
         """Nodules of one chest CT, most probable first.
@@ -115,6 +116,17 @@ class LungNodule:
         if small:
             notes.append(f"{small} candidates under {SMALLEST_MM:.0f} mm are not listed")
         return Detection(findings, self.not_covered, tuple(notes))
+
+    def verify(self) -> float:
+        """Largest difference of both networks' golden outputs from those that the release was made with."""
+        with np.load(self._golden, allow_pickle=False) as golden:
+            found = [
+                np.abs(
+                    network(golden[f"{part}_input"].astype(np.float32))[0] - golden[f"{part}_output"]
+                ).max()
+                for part, network in (("finder", self._finder), ("judge", self._judge))
+            ]
+        return float(max(found))
 
     def probability(self, place: Place) -> tuple[float, float]:
         """(raw, calibrated) probability by the release's logistic calibration."""

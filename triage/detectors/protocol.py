@@ -29,6 +29,11 @@ class FilmDetector(Protocol):
     name: str  # "chest_xray"
     release: str  # "chest_xray 1.0.0"
     digest: str  # sha256 over the release's files: what a Run stores
+    runtime: str  # what computed: "openvino", "torch-cpu", "torch-cuda"
+
+    def verify(self) -> float:
+        """Largest difference of the golden case's outputs from those that the release was made with."""
+        ...
 
     def detect(self, film: Radiograph) -> Detection:
         """raises NotSuitableError when the pixels say that this is no adult frontal chest film."""
@@ -38,6 +43,9 @@ class ScanDetector(Protocol):
     name: str  # "lung_nodule"
     release: str
     digest: str
+    runtime: str
+
+    def verify(self) -> float: ...
 
     def detect(self, scan: Volume) -> Detection:
         """raises NotSuitableError when the volume holds too little lung to look at."""

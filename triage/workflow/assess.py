@@ -148,7 +148,7 @@ class Worker:
                 held = studies.held_by_uid(tx, list(leased.sop_instance_uids))
             paths = [self.spool.path(h.digest) for h in held]
             detection = detect(detector, self.decoder, paths, [h.header for h in held])
-            return Result(detection=detection, runtime=getattr(detector, "runtime", ""))
+            return Result(detection=detection, runtime=detector.runtime)
         except NotSuitableError as error:
             return Result(not_suitable=error.answer)
         except Unavailable:
