@@ -145,6 +145,12 @@ def test_a_damaged_message_is_read_or_refused(data: st.DataObject) -> None:
         assert "DOE" not in str(refusal)
 
 
+def test_a_header_that_ends_at_its_delimiter_is_refused() -> None:
+    """Found by the property above: a line feed as MSH-1 left no second field."""
+    with pytest.raises(Refused):
+        parse(b"MSH\n^~\\&")
+
+
 @given(hostile_text)
 def test_unescaping_undoes_escaping_once(value: str) -> None:
     escaped = escape(value)

@@ -196,7 +196,7 @@ def _decode(raw: bytes) -> tuple[str, str]:
     if not raw.startswith(b"MSH") or len(raw) < 8:
         raise Refused("the message does not begin with MSH")
     header = raw.replace(b"\n", b"\r").split(b"\r", 1)[0].decode("latin-1").split(chr(raw[3]))
-    repetition = header[1][1:2] or "~"
+    repetition = (header[1][1:2] if len(header) > 1 else "") or "~"
     declared = [" ".join(d.lower().split()) for d in header[17].split(repetition)] if len(header) > 17 else []
     declared = [d for d in declared if d]
     unknown = [d for d in declared if d not in _CODECS]
