@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -99,14 +100,15 @@ def test_a_full_disk_is_answered_a700_and_the_retry_succeeds(tmp_path: Path) -> 
     spool = home / "spool"
     spool.mkdir(parents=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(spool)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(spool)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip(f"mount is not allowed here: {mounted.stderr.decode()}")
     try:
         with running(home, dicom={"reserve_bytes": 8 << 20}) as product:
             filler = spool / "filler"
-            filler.write_bytes(b"\0" * (15 << 20))
+            free = shutil.disk_usage(spool).free
+            filler.write_bytes(b"\0" * max(0, free - (4 << 20)))  # below the reserve of 8 MiB
             path, uid = another(plain, tmp_path / "studies", 1)
             assert product.store([path])[0].status == 0xA700
             assert product.row(uid) is None
