@@ -1,0 +1,47 @@
+"""The tables. The database keeps the promises: NOT NULL, CHECK on states, UNIQUE for idempotency keys, foreign keys.
+
+Times are UTC and aware; UIDs are text of 64; probabilities are stored raw and calibrated. Rows that a person can
+change have a `version` for optimistic locking. What each partial index serves is said beside it.
+"""
+
+from triage.store.schema.access import idempotency, peer, session, token, user
+from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
+from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.reading import claim, feedback, policy, worklist_item
+from triage.store.schema.run import constancy_check, finding, output, release, run
+from triage.store.schema.study import instance, order, patient, quarantine, series, study
+from triage.store.schema.trail import audit_event, event, heartbeat, lease
+
+__all__ = [
+    "UtcTime",
+    "alert",
+    "audit_event",
+    "claim",
+    "constancy_check",
+    "delivery",
+    "delivery_attempt",
+    "event",
+    "feedback",
+    "finding",
+    "heartbeat",
+    "idempotency",
+    "instance",
+    "lease",
+    "metadata",
+    "operator_notice",
+    "order",
+    "output",
+    "patient",
+    "peer",
+    "policy",
+    "quarantine",
+    "release",
+    "route",
+    "run",
+    "series",
+    "session",
+    "study",
+    "token",
+    "user",
+    "worklist_item",
+]
