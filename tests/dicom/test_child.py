@@ -17,12 +17,12 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
 from tests.dicom import builders
-from triage.dicom._sandbox import confine
 from triage.dicom.child import DecodingChild, SharedArray, Task
 from triage.dicom.header import read_header
 from triage.dicom.pixels import Decoder
 from triage.domain.errors import Unavailable
 from triage.domain.suitability import NotSuitableError, ReasonCode
+from triage.sandbox import confine
 
 
 def in_a_confined_child(attempt: Callable[[], object], cpu_seconds: int = 5) -> tuple[str, int]:

@@ -27,12 +27,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from triage.dicom import codecs, grayscale
-from triage.dicom._sandbox import confine
 from triage.dicom.elements import MAX_INFLATED_HEADER, Elements, read_part10
 from triage.dicom.frames import Frames, corrupt
 from triage.dicom.text import Values
 from triage.domain.errors import Refused
 from triage.domain.suitability import NotSuitableError, ReasonCode
+from triage.sandbox import confine
 
 MAX_MESSAGE = 131_072
 MAX_FILES = 200  # descriptors of one message (the kernel's limit is 253)

@@ -1,4 +1,4 @@
-"""What a decoding child may do: compute on memory it has, read the files it was given, write one pipe. Nothing else.
+"""What a child that opens foreign bytes may do: compute on memory it has, read the files it was given, write one pipe.
 
 Resource limits everywhere; on x86-64 Linux a seccomp filter with a list of allowed system calls, all others failing
 with EPERM. So code that a broken file smuggles into a decoder finds no socket, no file, no process (T7, T8).
@@ -57,10 +57,10 @@ class _Instructions(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def confine(cpu_seconds: int) -> None:
+def confine(cpu_seconds: int, address_space: int = ADDRESS_SPACE) -> None:
     """Give up every right that decoding does not need; there is no way back. raises OSError when the kernel refuses."""
     for what, most in (
-        (resource.RLIMIT_AS, ADDRESS_SPACE),
+        (resource.RLIMIT_AS, address_space),
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
