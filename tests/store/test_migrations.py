@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from triage.store import migrate
 from triage.store.database import Database
@@ -35,3 +35,37 @@ def test_up_makes_the_models_and_down_leaves_nothing(bare: Database) -> None:
     assert set(inspect(bare.engine).get_table_names()) <= {"alembic_version"}
     migrate.upgrade(bare)
     bare.close()
+
+
+def test_rows_survive_a_step_down_and_up(bare: Database) -> None:
+    """A database with deliveries and their attempts, as a hospital has it on the day of an upgrade."""
+    migrate.upgrade(bare, "0001")
+    with bare.write() as tx:
+        for statement in _ROWS:
+            tx.execute(text(statement))
+    for revision in ("head", "0001", "head"):
+        (migrate.downgrade if revision == "0001" else migrate.upgrade)(bare, revision)
+        with bare.read() as tx:
+            assert tx.execute(text("SELECT count(*) FROM delivery_attempt")).scalar_one() == 1
+            assert tx.execute(text("SELECT control_id FROM delivery")).scalar_one() == "C1"
+    bare.close()
+
+
+_NOW = "'2026-03-14 12:00:00'"
+_ROWS = (
+    "INSERT INTO patient (id, patient_id) VALUES (1, 'P1')",
+    "INSERT INTO study (id, study_instance_uid, patient_id, site, first_received_at, last_received_at) "
+    f"VALUES (1, '1.2', 1, 'S', {_NOW}, {_NOW})",
+    "INSERT INTO series (id, study_id, series_instance_uid, first_instance_at, last_instance_at) "
+    f"VALUES (1, 1, '1.2.3', {_NOW}, {_NOW})",
+    "INSERT INTO release (id, detector, version, digest, state, not_covered, registered_at) "
+    f"VALUES (1, 'd', '1', 'x', 'active', '[]', {_NOW})",
+    "INSERT INTO run (id, study_id, series_id, release_id, input_digest, sop_instance_uids, state, requested_at, notes) "
+    f"VALUES (1, 1, 1, 1, 'x', '[]', 'completed', {_NOW}, '[]')",
+    "INSERT INTO alert (id, study_id, run_id, finding_name, probability, band, raised_at, stepped_at) "
+    f"VALUES (1, 1, 1, 'pneumothorax', 0.9, 'high', {_NOW}, {_NOW})",
+    "INSERT INTO route (name, kind) VALUES ('r', 'mllp')",
+    "INSERT INTO delivery (id, alert_id, route, rung, kind, control_id, created_at, next_attempt_at) "
+    f"VALUES (1, 1, 'r', 0, 'result', 'C1', {_NOW}, {_NOW})",
+    f"INSERT INTO delivery_attempt (id, delivery_id, at, outcome) VALUES (1, 1, {_NOW}, 'retry')",
+)

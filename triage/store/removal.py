@@ -40,6 +40,7 @@ from triage.store.schema import (
     output,
     patient,
     quarantine,
+    report,
     run,
     series,
     session,
@@ -141,11 +142,15 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (quarantine, quarantine.c.instance_id.in_(instances)),
         (instance, instance.c.series_id.in_(of_study)),
         (series, series.c.study_id == study_id),
+        (report, report.c.study_id == study_id),
         (order, order.c.study_instance_uid == uid if uid else false()),
         (study, study.c.id == study_id),
     ):  # fmt: skip
         _delete(tx, table, which)
-    nobody = ~exists().where(study.c.patient_id == patient.c.id)
+    nobody = and_(
+        ~exists().where(study.c.patient_id == patient.c.id),
+        ~exists().where(order.c.patient_id == patient.c.id),
+    )
     _delete(tx, patient, and_(patient.c.id == row["patient_id"], nobody))
     digests = sorted(
         {*(h.digest for h in held), *aside} - _still_named(tx, {*(h.digest for h in held), *aside})

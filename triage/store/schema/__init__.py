@@ -7,6 +7,7 @@ change have a `version` for optimistic locking. What each partial index serves i
 from triage.store.schema.access import idempotency, peer, session, token, user
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.messages import message, on_call, report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
 from triage.store.schema.run import constancy_check, finding, output, release, run
 from triage.store.schema.study import instance, order, patient, quarantine, series, study
@@ -27,7 +28,9 @@ __all__ = [
     "idempotency",
     "instance",
     "lease",
+    "message",
     "metadata",
+    "on_call",
     "operator_notice",
     "order",
     "output",
@@ -36,6 +39,7 @@ __all__ = [
     "policy",
     "quarantine",
     "release",
+    "report",
     "route",
     "run",
     "series",

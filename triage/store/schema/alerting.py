@@ -37,6 +37,9 @@ alert = Table(
     Column("acknowledged_by", String(80), nullable=False, server_default=""),
     Column("ended_at", UtcTime),
     Column("version", Integer, nullable=False, server_default="1"),
+    Column(
+        "drill", Boolean, nullable=False, server_default=text("false")
+    ),  # a rehearsal: no patient, no finding
     one_of("state", "open", "acknowledged", "closed", "withdrawn", "exhausted"),
     # One alert of a study and finding is alive at a time (I9).
     Index(
@@ -83,7 +86,13 @@ delivery = Table(
     Column("next_attempt_at", UtcTime, nullable=False),
     Column("first_attempt_at", UtcTime),
     Column("delivered_at", UtcTime),
-    UniqueConstraint("alert_id", "route", "rung", "kind"),
+    Column(
+        "replay", Integer, nullable=False, server_default="0"
+    ),  # sent anew by a person: a message of its own
+    Column(
+        "recipient", String(200), nullable=False, server_default=""
+    ),  # who is on call, where a route takes one
+    UniqueConstraint("alert_id", "route", "rung", "kind", "replay"),
     one_of("state", "waiting", "delivered", "parked", "cancelled"),
     # The relay's question.
     Index(

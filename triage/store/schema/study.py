@@ -124,6 +124,19 @@ order = Table(
     Column("reason_for_exam", Text, nullable=False, server_default=""),
     Column("state", String(16), nullable=False, server_default="active"),
     Column("received_at", UtcTime, nullable=False),
+    ref_column("patient_id", "patient.id", nullable=True),  # None: known from an accession number alone
+    Column("placer_namespace", String(80), nullable=False, server_default=""),
+    Column("filler_namespace", String(80), nullable=False, server_default=""),
+    Column("procedure_code", String(80), nullable=False, server_default=""),
+    Column("procedure_text", String(200), nullable=False, server_default=""),
+    Column("modality", String(16), nullable=False, server_default=""),
+    Column("patient_class", String(16), nullable=False, server_default=""),
+    Column("ordering_provider", String(200), nullable=False, server_default=""),
+    Column("requested_at", UtcTime),
+    Column("said_at", UtcTime),  # MSH-7 of the newest message: an older one that comes late changes nothing
+    Column("changed_at", UtcTime),
     one_of("priority", "STAT", "URGENT", "ROUTINE"),
     one_of("state", "active", "cancelled"),
+    Index("order_placer", "placer_order_number"),
+    Index("order_filler", "filler_order_number"),
 )
