@@ -138,7 +138,7 @@ def add_delivery(
     _, inserted = insert_or_get(
         tx,
         delivery,
-        {"alert_id": alert_id, "route": route_name, "rung": rung, "kind": kind.value},
+        {"alert_id": alert_id, "route": route_name, "rung": rung, "kind": kind.value, "replay": 0},
         {"control_id": control_id, "created_at": now, "next_attempt_at": now},
     )
     return inserted
