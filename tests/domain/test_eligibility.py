@@ -137,6 +137,18 @@ def test_a_series_that_is_no_axial_chest_ct_is_refused_with_its_reason(
     assert code(ct_series_answer([replace(h, **changes) for h in series])) is reason  # type: ignore[arg-type]
 
 
+def test_a_scan_whose_frames_say_their_own_spacing_is_judged_when_it_is_opened() -> None:
+    enhanced = replace(a_series(EVEN)[0], pixel_spacing_mm=None, number_of_frames=40)
+    assert ct_series_answer([enhanced]) is None
+
+
+def test_a_scout_of_a_film_and_a_view_nobody_knows_are_named() -> None:
+    assert code(radiograph_answer(a_film(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")))) is (
+        ReasonCode.LOCALIZER
+    )
+    assert view_of(a_film(view_position="SWIMMER")) == "OTHER"
+
+
 def test_thick_steps_come_before_every_other_geometry() -> None:
     assert code(ct_series_answer(a_series([5.0 * k for k in range(12)]))) is ReasonCode.THICK_SLICES
 

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from triage.workflow.supervisor import PARTS, STOP_ORDER, Part
+from triage.domain.errors import Misconfigured, Unavailable
+from triage.settings import BrokerSettings, DicomSettings, Settings, WebSettings
+from triage.store import schema
+from triage.store.database import Database
+from triage.workflow import supervisor
+from triage.workflow.supervisor import (
+    FLAPPING,
+    PARTS,
+    STOP_ORDER,
+    Part,
+    Supervisor,
+    check_exposure,
+    prepare,
+)
 
 
 def test_every_part_has_its_turn_when_the_product_stops() -> None:
@@ -22,3 +40,136 @@ def test_what_a_part_prints_stays_out_of_the_results(capfd: pytest.CaptureFixtur
     assert part.process.wait(timeout=60) == 0
     out, err = capfd.readouterr()
     assert "noise" not in out and "noise" in err
+
+
+class Clockwork:
+    """A supervisor of small programs: the loop of the real one, without the product."""
+
+    def __init__(self, home: Path, *programs: tuple[str, str]) -> None:
+        settings = Settings(home=home, broker=BrokerSettings(url="redis://127.0.0.1:1/0"))  # type: ignore[arg-type]
+        database = Database(settings.database_url)
+        schema.metadata.create_all(database.engine)
+        database.close()
+        self.supervisor = Supervisor(settings, None, only=("relay",))
+        self.supervisor.parts = [
+            Part(name, [sys.executable, "-c", program], dict(os.environ)) for name, program in programs
+        ]
+
+    def turn_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline
+            self.supervisor.turn()
+            time.sleep(0.02)
+
+
+SLEEPS = "import time; time.sleep(600)"
+
+
+def test_what_dies_is_started_again_and_what_keeps_dying_flaps_and_waits(tmp_path: Path) -> None:
+    clockwork = Clockwork(tmp_path, ("relay", "raise SystemExit(3)"))
+    clockwork.supervisor.start()
+    part = clockwork.supervisor.parts[0]
+    clockwork.turn_until(lambda: part.restarts >= FLAPPING)
+    assert part.flaps and part.not_before > time.monotonic() + 5
+    assert part.process is None
+    clockwork.supervisor.turn()
+    assert part.process is None, "a part that flaps waits before it is started again"
+    clockwork.supervisor.stop()
+
+
+def test_the_drain_ends_every_part_and_kills_what_does_not_listen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "DRAIN_SECONDS", 1.0)
+    deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    clockwork = Clockwork(tmp_path, ("relay", deaf), ("web", SLEEPS), ("broker", SLEEPS))
+    clockwork.supervisor.start()
+    time.sleep(1.0)  # the deaf one has closed its ears
+    processes = [p.process for p in clockwork.supervisor.parts]
+    clockwork.supervisor.stop()
+    assert [p.returncode for p in processes if p] == [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGTERM]
+
+
+def test_a_signal_ends_the_loop_with_the_exit_code_of_done(tmp_path: Path) -> None:
+    clockwork = Clockwork(tmp_path, ("relay", SLEEPS))
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        assert clockwork.supervisor.run() == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert clockwork.supervisor.stopping
+
+
+def test_workers_that_take_nothing_while_rows_wait_are_killed_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork = Clockwork(tmp_path, ("worker-stat", SLEEPS), ("relay", SLEEPS), ("worker-routine", SLEEPS))
+    clockwork.supervisor.start()
+    worker, relay, unborn = clockwork.supervisor.parts
+    assert unborn.process is not None
+    unborn.process.kill()
+    unborn.process.wait()
+    unborn.process, unborn.not_before = None, time.monotonic() + 600  # dead already, waits for its turn
+    clockwork.supervisor._deaf_look_at = 0.0
+    clockwork.supervisor.turn()
+    assert worker.process is not None and worker.process.poll() is None, "nothing waits: nobody is deaf"
+    monkeypatch.setattr(supervisor.runs, "nobody_takes", lambda *_: True)
+    clockwork.supervisor._deaf_look_at = 0.0
+    first = worker.process
+    clockwork.supervisor.turn()
+    assert first.wait(10) == -signal.SIGKILL
+    assert relay.process is not None and relay.process.poll() is None
+    clockwork.supervisor.stop()
+
+
+def test_a_database_that_is_away_is_no_reason_to_kill_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork = Clockwork(tmp_path, ("worker-stat", SLEEPS))
+    clockwork.supervisor.start()
+
+    def away(*_: object) -> bool:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(supervisor.runs, "nobody_takes", away)
+    clockwork.supervisor._deaf_look_at = 0.0
+    clockwork.supervisor.turn()
+    process = clockwork.supervisor.parts[0].process
+    assert process is not None and process.poll() is None
+    clockwork.supervisor.stop()
+
+
+def test_an_embedded_product_has_a_private_broker_and_removes_its_folder(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    database = Database(settings.database_url)
+    schema.metadata.create_all(database.engine)
+    prepare(settings, database)
+    database.close()
+    made = Supervisor(settings, None, only=("worker-stat", "worker-routine", "web"))
+    assert [p.name for p in made.parts] == ["broker", "worker-stat", "worker-routine", "web"]
+    threads = [p.environment.get("OMP_NUM_THREADS") for p in made.parts[1:3]]
+    assert threads == [str(os.cpu_count()), str(os.cpu_count())]
+    folder = made._broker.folder if made._broker else Path()
+    made.stop()
+    assert not folder.exists()
+
+
+def test_a_part_that_nobody_knows_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="receiver, worker-stat"):
+        Supervisor(Settings(home=tmp_path), None, only=("reciever",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fix"),
+    [
+        (Settings(dicom=DicomSettings(host="10.0.0.1")), "triage peer add"),
+        (Settings(web=WebSettings(host="0.0.0.0")), "secure_cookies"),
+    ],
+)
+def test_an_open_address_without_protection_is_refused_with_the_fix(settings: Settings, fix: str) -> None:
+    with pytest.raises(Misconfigured, match=fix):
+        check_exposure(settings)
+    check_exposure(Settings())

@@ -1,0 +1,89 @@
+"""What /health says: each cause of a silent failure turns one check red, and names it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.factories import NOON, a_finding
+from tests.workflow.desk import Desk
+from triage.settings import DicomSettings, Settings
+from triage.store import constancy, events
+from triage.workflow import health
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+def found(desk: Desk, settings: Settings, later: timedelta = timedelta(0)) -> dict[str, dict[str, Any]]:
+    with desk.database.read() as tx:
+        return {c["name"]: c for c in health.checks(tx, settings, desk.clock() + later)}
+
+
+def test_a_quiet_night_is_healthy_and_nothing_is_degraded(desk: Desk, settings: Settings) -> None:
+    assert all(c["ok"] for c in found(desk, settings).values())
+    with desk.database.read() as tx:
+        assert health.degraded(tx, settings, NOON) == []
+
+
+def test_a_part_that_falls_silent_or_keeps_dying_is_named(desk: Desk, settings: Settings) -> None:
+    with desk.database.write() as tx:
+        events.beat(tx, "relay", 1, NOON, {"flapping": False})
+        events.beat(tx, "web", 2, NOON, {"flapping": True})
+    now = found(desk, settings)
+    assert now["relay"]["ok"] and now["relay"]["detail"] == "beating"
+    assert not now["web"]["ok"] and "keeps dying" in now["web"]["detail"]
+    later = found(desk, settings, timedelta(seconds=31))
+    assert not later["relay"]["ok"] and "silent since 12:00:00" in later["relay"]["detail"]
+
+
+def test_what_waits_too_long_is_red_and_says_since_when(desk: Desk, settings: Settings) -> None:
+    waiting = desk.receive(study=2)
+    assert found(desk, settings)["queue"]["detail"].startswith("oldest waiting run")
+    late = found(desk, settings, timedelta(minutes=6))["queue"]
+    assert not late["ok"] and late["since"] is not None
+    with desk.database.read() as tx:
+        degraded = health.degraded(tx, settings, desk.clock() + timedelta(minutes=6))
+    assert [d["part"] for d in degraded] == ["queue"]
+    desk.analyse(waiting.wake[0][0])
+    assert found(desk, settings, timedelta(minutes=6))["queue"]["ok"]
+
+
+def test_an_alert_message_that_nobody_takes_is_red_after_five_minutes(
+    desk: Desk, settings: Settings
+) -> None:
+    desk.flagged(a_finding("pneumothorax", 0.95))
+    assert found(desk, settings)["deliveries"]["ok"]
+    assert not found(desk, settings, timedelta(minutes=6))["deliveries"]["ok"]
+
+
+def test_the_constancy_check_is_due_passed_failed_or_overdue(desk: Desk, settings: Settings) -> None:
+    assert found(desk, settings)["constancy"]["detail"].startswith("first check due")
+    with desk.database.write() as tx:
+        check = constancy.add(
+            tx, "chest_xray", "1.2.3", "pneumothorax", NOON, NOON + timedelta(seconds=60)
+        )
+    late = found(desk, settings, timedelta(seconds=61))["constancy"]
+    assert not late["ok"] and "did not end" in late["detail"]
+    with desk.database.write() as tx:
+        constancy.finish(tx, check, True, "flagged", NOON)
+    assert "passed" in found(desk, settings)["constancy"]["detail"]
+    overdue = found(desk, settings, timedelta(seconds=900 + 121))["constancy"]
+    assert not overdue["ok"] and "no check since" in overdue["detail"]
+    with desk.database.write() as tx:
+        again = constancy.add(tx, "chest_xray", "1.2.4", "pneumothorax", NOON, NOON)
+        constancy.finish(tx, again, False, "the flag did not come", NOON)
+    assert found(desk, settings)["constancy"]["detail"] == "chest_xray: the flag did not come"
+
+
+def test_a_disk_that_is_nearly_full_and_a_home_that_is_gone_are_red(desk: Desk, settings: Settings) -> None:
+    assert found(desk, settings)["disk"]["ok"]
+    full = settings.model_copy(update={"dicom": DicomSettings(reserve_bytes=1 << 60)})
+    assert not found(desk, full)["disk"]["ok"]
+    gone = settings.model_copy(update={"home": settings.home / "gone"})
+    assert not found(desk, gone)["disk"]["ok"]
