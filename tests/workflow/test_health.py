@@ -54,9 +54,7 @@ def test_what_waits_too_long_is_red_and_says_since_when(desk: Desk, settings: Se
     assert found(desk, settings, timedelta(minutes=6))["queue"]["ok"]
 
 
-def test_an_alert_message_that_nobody_takes_is_red_after_five_minutes(
-    desk: Desk, settings: Settings
-) -> None:
+def test_an_alert_message_that_nobody_takes_is_red_after_five_minutes(desk: Desk, settings: Settings) -> None:
     desk.flagged(a_finding("pneumothorax", 0.95))
     assert found(desk, settings)["deliveries"]["ok"]
     assert not found(desk, settings, timedelta(minutes=6))["deliveries"]["ok"]
@@ -65,9 +63,7 @@ def test_an_alert_message_that_nobody_takes_is_red_after_five_minutes(
 def test_the_constancy_check_is_due_passed_failed_or_overdue(desk: Desk, settings: Settings) -> None:
     assert found(desk, settings)["constancy"]["detail"].startswith("first check due")
     with desk.database.write() as tx:
-        check = constancy.add(
-            tx, "chest_xray", "1.2.3", "pneumothorax", NOON, NOON + timedelta(seconds=60)
-        )
+        check = constancy.add(tx, "chest_xray", "1.2.3", "pneumothorax", NOON, NOON + timedelta(seconds=60))
     late = found(desk, settings, timedelta(seconds=61))["constancy"]
     assert not late["ok"] and "did not end" in late["detail"]
     with desk.database.write() as tx:

@@ -24,9 +24,7 @@ FILMS = [s for s in SAMPLES if s.modality == "DX"]
         (Sample(104, "DX", child=True), ReasonCode.OUT_OF_AGE),
     ],
 )
-def test_a_sample_film_is_what_it_is_meant_to_be(
-    tmp_path: Path, sample: Sample, reason: ReasonCode
-) -> None:
+def test_a_sample_film_is_what_it_is_meant_to_be(tmp_path: Path, sample: Sample, reason: ReasonCode) -> None:
     written = write_sample(sample, tmp_path, NOON)
     header = read_header(written.paths[0])
     answer = radiograph_answer(header)

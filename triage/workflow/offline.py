@@ -17,7 +17,7 @@ from PIL import Image
 from triage.dicom.header import read_header
 from triage.dicom.pixels import Decoder
 from triage.domain.eligibility import ct_series_answer, radiograph_answer
-from triage.domain.errors import Refused
+from triage.domain.errors import Refused, Unavailable
 from triage.domain.finding import as_json
 from triage.domain.image import Radiograph, Volume
 from triage.domain.run import RunState
@@ -52,10 +52,8 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[Found], list[Refusal]]:
     for path in files_under(paths):
         try:
             found.append((path, read_header(path)))
-        except Refused as error:
+        except (Refused, Unavailable) as error:  # a file that is gone or locked stops no other
             refused.append(Refusal(path, str(error)))
-        except OSError as error:
-            refused.append(Refusal(path, f"cannot be read: {error.strerror}"))
     return found, refused
 
 
