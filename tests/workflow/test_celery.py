@@ -12,7 +12,7 @@ from triage.workflow.celery import ASSESS, QUEUES, Waker, make_app
 
 
 def messages_in(folder: Path) -> list[Path]:
-    return [p for p in folder.glob("**/*.msg")]
+    return list(folder.glob("**/*.msg"))
 
 
 def test_a_call_is_a_message_with_the_id_of_a_run_alone(tmp_path: Path) -> None:

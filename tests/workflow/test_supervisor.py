@@ -82,7 +82,7 @@ def test_the_drain_ends_every_part_and_kills_what_does_not_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "DRAIN_SECONDS", 1.0)
-    deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     clockwork = Clockwork(tmp_path, ("relay", deaf), ("web", SLEEPS), ("broker", SLEEPS))
     clockwork.supervisor.start()
     time.sleep(1.0)  # the deaf one has closed its ears
