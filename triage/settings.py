@@ -124,6 +124,9 @@ class Settings(BaseSettings):
 
     home: Path = Path("triage-home")
     site: str = "SITE"
+    issuer_of_patient_id: Annotated[str, Field(max_length=64)] = (
+        ""  # assigning authority of patient ids that come without one; set it before the first study
+    )
     mode: Literal["triage_only", "overlay"] = "triage_only"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     quiet_seconds: Seconds = 10.0

@@ -42,7 +42,6 @@ def build_webhook(notice: AlertNotice, mode: Mode) -> bytes:
     The study is named by accession number and UID; no name, birth date or patient id. A side of the body only
     in overlay mode.
     """
-    withdrawn = notice.kind is MessageKind.WITHDRAWAL
     finding = {
         "name": notice.finding_name,
         "display": notice.finding_display,
@@ -61,15 +60,24 @@ def build_webhook(notice: AlertNotice, mode: Mode) -> bytes:
         "study_instance_uid": notice.study_instance_uid,
         "modality": notice.modality,
         "finding": finding,
-        "text": f"AI flag withdrawn: {notice.finding_display}, no longer suspected by software, not yet read"
-        if withdrawn
-        else f"AI flag: {notice.finding_display}, suspected by software, not yet read",
+        "text": _text(notice),
         "detected_at": notice.detected_at.isoformat(),
         "detector_release": notice.detector_release,
         "mode": mode.value,
         "rung": notice.rung,
     }
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _text(notice: AlertNotice) -> str:
+    name = notice.finding_display
+    if notice.of_another_patient:
+        return f"AI flag withdrawn: {name}, the study is of another patient"
+    if notice.kind is MessageKind.WITHDRAWAL:
+        return f"AI flag withdrawn: {name}, no longer suspected by software, not yet read"
+    if notice.kind is MessageKind.CORRECTION:
+        return f"AI flag corrected: {name}, patient or order is named differently now, not yet read"
+    return f"AI flag: {name}, suspected by software, not yet read"
 
 
 def sign(secret: bytes, timestamp: int, body: bytes) -> str:

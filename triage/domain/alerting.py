@@ -33,6 +33,9 @@ class DeliveryState(StrEnum):
 class MessageKind(StrEnum):
     RESULT = "result"
     WITHDRAWAL = "withdrawal"
+    CORRECTION = (
+        "correction"  # the same finding of the same person, who or whose order is named differently now
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class AlertNotice:
     finding_side: str = ""  # left, right, both
     finding_zone: str = ""
     rung: int = 0
+    of_another_patient: bool = False  # of a withdrawal: the study is not of the patient named here
 
 
 def alerting(findings: Sequence[Finding]) -> dict[str, Finding]:

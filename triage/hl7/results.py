@@ -107,7 +107,7 @@ def _obr(notice: AlertNotice) -> str:
         (18, escape(notice.accession_number)),
         (22, _moment(notice.created_at)),
         (24, "RAD"),
-        (25, "C" if notice.kind is MessageKind.WITHDRAWAL else "P"),
+        (25, "P" if notice.kind is MessageKind.RESULT else "C"),
         (27, "^^^^^S"),
     ]
     return segment("OBR", fields)
@@ -148,7 +148,7 @@ def _obx(notice: AlertNotice, mode: Mode, version: Version) -> list[str]:
     if mode is Mode.OVERLAY and notice.finding_side in _SIDES:
         place = components(*_SIDES[notice.finding_side], "SCT", "", notice.finding_zone)
         rows.append((coded, "363698007^Finding site^SCT", place, []))
-    status = "W" if notice.kind is MessageKind.WITHDRAWAL else "P"
+    status = {MessageKind.WITHDRAWAL: "W", MessageKind.CORRECTION: "C"}.get(notice.kind, "P")
     lines = [
         segment("OBX", [(1, str(n)), (2, kind), (3, what), (4, "1"), (5, value), (11, status), *more])
         for n, (kind, what, value, more) in enumerate(rows, start=1)
@@ -166,6 +166,13 @@ def _obx(notice: AlertNotice, mode: Mode, version: Version) -> list[str]:
 
 def alert_text(notice: AlertNotice) -> str:
     """What a person reads of it; the words of standards 0.3, never "has" or "shows"."""
+    if notice.kind is MessageKind.CORRECTION:
+        return (
+            f"AI flag corrected: patient or order is named differently now. {notice.finding_display} suspected. "
+            "Not yet read by a radiologist."
+        )
+    if notice.of_another_patient:
+        return "AI flag withdrawn: the study is not of this patient. Not yet read by a radiologist."
     if notice.kind is MessageKind.WITHDRAWAL:
         return (
             f"AI flag withdrawn: a newer analysis of this study no longer suspects {notice.finding_display}. "

@@ -133,15 +133,34 @@ def add_delivery(
     kind: MessageKind,
     control_id: str,
     now: datetime,
+    told_as: dict[str, Any] | None = None,
 ) -> bool:
-    """One delivery for (alert, route, rung, kind); False when it is there already."""
+    """One delivery for (alert, route, rung, kind); False when it is there already.
+
+    told_as  identity that the peer knows the study by, where the rows have a newer one
+    """
     _, inserted = insert_or_get(
         tx,
         delivery,
         {"alert_id": alert_id, "route": route_name, "rung": rung, "kind": kind.value, "replay": 0},
-        {"control_id": control_id, "created_at": now, "next_attempt_at": now},
+        {"control_id": control_id, "created_at": now, "next_attempt_at": now, "told_as": told_as},
     )
     return inserted
+
+
+def corrections(tx: Connection, alert_id: int, route_name: str) -> tuple[int, bool]:
+    """(how many corrections this route has for this alert, is the last one still to be built)."""
+    rows = tx.execute(
+        select(delivery.c.payload, delivery.c.state)
+        .where(
+            delivery.c.alert_id == alert_id,
+            delivery.c.route == route_name,
+            delivery.c.kind == MessageKind.CORRECTION.value,
+        )
+        .order_by(delivery.c.rung)
+    ).all()
+    waits = bool(rows) and rows[-1].payload is None and rows[-1].state == DeliveryState.WAITING.value
+    return len(rows), waits
 
 
 def due_delivery(tx: Connection, route_name: str, now: datetime) -> dict[str, Any] | None:

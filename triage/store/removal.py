@@ -35,16 +35,19 @@ from triage.store.schema import (
     feedback,
     finding,
     heartbeat,
+    identity_fact,
     instance,
     order,
     output,
     patient,
+    patient_link,
     quarantine,
     report,
     run,
     series,
     session,
     study,
+    study_patient,
     worklist_item,
 )
 
@@ -144,18 +147,41 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (series, series.c.study_id == study_id),
         (report, report.c.study_id == study_id),
         (order, order.c.study_instance_uid == uid if uid else false()),
+        (study_patient, study_patient.c.study_id == study_id),
         (study, study.c.id == study_id),
     ):  # fmt: skip
         _delete(tx, table, which)
-    nobody = and_(
-        ~exists().where(study.c.patient_id == patient.c.id),
-        ~exists().where(order.c.patient_id == patient.c.id),
-    )
-    _delete(tx, patient, and_(patient.c.id == row["patient_id"], nobody))
+    _delete(tx, patient, and_(patient.c.id == row["patient_id"], patient.c.heard_at.is_(None), _of_nobody()))
     digests = sorted(
         {*(h.digest for h in held), *aside} - _still_named(tx, {*(h.digest for h in held), *aside})
     )
     return Removed(uid, row["constancy"], count, len(held), sum(h.size_bytes for h in held), tuple(digests))
+
+
+def forget_patients(tx: Connection, before: datetime) -> int:
+    """Patients without a study whom no registry has spoken of since; their merges and moves go with them."""
+    old = and_(patient.c.heard_at < before, _of_nobody())
+    kin = patient_link.alias()
+    other = patient.alias()
+    # A merged patient stays as long as one of its kin does: a late image must still find its way.
+    needed = exists().where(
+        or_(
+            and_(kin.c.prior_id == patient.c.id, kin.c.surviving_id == other.c.id),
+            and_(kin.c.surviving_id == patient.c.id, kin.c.prior_id == other.c.id),
+        ),
+        or_(other.c.heard_at >= before, exists().where(study.c.patient_id == other.c.id)),
+    )
+    gone = list(tx.execute(select(patient.c.id).where(old, ~needed).limit(1000)).scalars())
+    _delete(tx, patient_link, or_(patient_link.c.prior_id.in_(gone), patient_link.c.surviving_id.in_(gone)))
+    _delete(tx, identity_fact, or_(identity_fact.c.prior_id.in_(gone), identity_fact.c.patient_id.in_(gone)))
+    _delete(tx, patient, patient.c.id.in_(gone))
+    return len(gone)
+
+
+def _of_nobody() -> ColumnElement[bool]:
+    named = or_(study_patient.c.sent_id == patient.c.id, study_patient.c.own_id == patient.c.id)
+    held = [~exists().where(table.c.patient_id == patient.c.id) for table in (study, order)]
+    return and_(*held, ~exists().where(named))
 
 
 def _delete(tx: Connection, table: Table, which: ColumnElement[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from triage.domain.study import InstanceHeader
+from triage.store import identity
 from triage.store.schema import instance, order, patient, quarantine, run, series, study
 from triage.store.upsert import insert_or_get, upsert
 
@@ -65,27 +66,29 @@ class Held:
     wanted: bool
 
 
-def register(tx: Connection, arrival: Arrival, site: str, quiet_seconds: float, now: datetime) -> Registered:
+def register(
+    tx: Connection, arrival: Arrival, site: str, quiet_seconds: float, now: datetime, issuer: str = ""
+) -> Registered:
     """Index one object. Twice is once; a contradiction is kept aside and said.
 
     quiet_seconds  no rule of completeness without a count says yes sooner: the series is looked at again then
+    issuer         who assigned the patient id of an object that does not say
     """
     h = arrival.header
     patient_id, _ = insert_or_get(
         tx,
         patient,
-        {"patient_id": h.patient_id[:64], "issuer_of_patient_id": h.issuer_of_patient_id[:64]},
+        {"patient_id": h.patient_id[:64], "issuer_of_patient_id": (h.issuer_of_patient_id or issuer)[:64]},
         {
             "patient_name": h.patient_name[:400],
             "patient_birth_date": h.patient_birth_date[:8],
             "patient_sex": h.patient_sex[:16],
         },
     )
-    study_id, _ = insert_or_get(
+    study_id, begins = insert_or_get(
         tx, study, {"study_instance_uid": h.study_instance_uid}, _study_values(arrival, patient_id, site, now)
     )
-    held_patient = tx.execute(select(study.c.patient_id).where(study.c.id == study_id)).scalar_one()
-    if held_patient != patient_id:
+    if not (_begin(tx, study_id, patient_id, h) if begins else _is_of(tx, study_id, patient_id)):
         _set_aside(tx, arrival, None, Arrived.OTHER_PATIENT, now)
         return Registered(Arrived.OTHER_PATIENT, study_id, 0, 0)
     held = _find_instance(tx, h.sop_instance_uid)
@@ -109,6 +112,24 @@ def register(tx: Connection, arrival: Arrival, site: str, quiet_seconds: float, 
         return Registered(Arrived.DUPLICATE, study_id, held.series_id, held.id)
     _set_aside(tx, arrival, held.id, Arrived.CONFLICT, now)
     return Registered(Arrived.CONFLICT, study_id, held.series_id, held.id)
+
+
+def _begin(tx: Connection, study_id: int, patient_id: int, h: InstanceHeader) -> bool:
+    """A new study stands at once where merges and moves heard before its images put it."""
+    moved_to, accession = identity.moved_to(tx, h.study_instance_uid)
+    own = moved_to or patient_id
+    if accession is not None or own != patient_id or identity.survivor(tx, own) != own:
+        identity.place(tx, study_id, own, accession)
+    return True
+
+
+def _is_of(tx: Connection, study_id: int, patient_id: int) -> bool:
+    """Is a late object of this patient one of this study? Also when the study was moved or the patient merged since."""
+    held = tx.execute(select(study.c.patient_id).where(study.c.id == study_id)).scalar_one()
+    if held == patient_id:
+        return True
+    survivor, sent = identity.survivor(tx, patient_id), identity.sent_as(tx, study_id)
+    return held == survivor or (sent is not None and survivor == identity.survivor(tx, sent))
 
 
 def _find_instance(tx: Connection, sop_instance_uid: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -59,15 +60,31 @@ def tell(tx: Connection, alert_id: int, rung: int, routes: Sequence[str], ids: N
         alerts.add_delivery(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now)
 
 
-def withdraw(tx: Connection, alert_id: int, study_id: int, why: str, ids: NewId, now: datetime) -> None:
-    """Recall an alert: stop what was not sent, correct what was (standards 7.2, withdrawal)."""
+def withdraw(
+    tx: Connection, alert_id: int, study_id: int, why: str, ids: NewId, now: datetime,
+    told_as: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Recall an alert: stop what was not sent, correct what was (standards 7.2, withdrawal).
+
+    told_as  identity under which it was told, where the study is another's now
+    """
     if not alerts.move(tx, alert_id, AlertState.WITHDRAWN, now):
         return
-    alerts.cancel_waiting(tx, alert_id, MessageKind.RESULT)
+    for kind in (MessageKind.RESULT, MessageKind.CORRECTION):
+        alerts.cancel_waiting(tx, alert_id, kind)
     for route in alerts.told_routes(tx, alert_id):
-        alerts.add_delivery(tx, alert_id, route, 0, MessageKind.WITHDRAWAL, ids(), now)
+        alerts.add_delivery(tx, alert_id, route, 0, MessageKind.WITHDRAWAL, ids(), now, told_as)
     audit.append(tx, now, "triage", "alert.withdrawn", "alert", alert_id, {"why": why})
     events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=AlertState.WITHDRAWN.value)
+
+
+def correct(tx: Connection, alert_id: int, study_id: int, state: str, ids: NewId, now: datetime) -> None:
+    """Who was told hears how the patient and the order are named now; the rung of a correction is its number."""
+    for route in alerts.told_routes(tx, alert_id):
+        count, waits = alerts.corrections(tx, alert_id, route)
+        if not waits:
+            alerts.add_delivery(tx, alert_id, route, count, MessageKind.CORRECTION, ids(), now)
+    events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=state)
 
 
 def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids: NewId, now: datetime) -> int:

@@ -58,7 +58,9 @@ def arrival_of(
 
 def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intake:
     """Index one object and ask for what it makes possible; idempotent under its digest."""
-    registered = studies.register(tx, arrival, site.name, site.quiet_seconds, now)
+    registered = studies.register(
+        tx, arrival, site.name, site.quiet_seconds, now, issuer=site.issuer_of_patient_id
+    )
     if registered.arrived is Arrived.DUPLICATE:
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     if registered.arrived is not Arrived.NEW:

@@ -85,7 +85,7 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
     """Everything that a message about this delivery's alert may hold, from rows alone."""
     alert = alerts.get(tx, delivery["alert_id"])
     assert alert is not None
-    study = studies.get_study(tx, alert["study_id"])
+    study = studies.get_study(tx, alert["study_id"]) | (delivery["told_as"] or {})
     item = worklist.find_item(tx, alert["study_id"]) or {}
     order = studies.find_order(tx, study["study_instance_uid"], study["accession_number"]) or {}
     run = runs.get_run(tx, alert["run_id"])
@@ -121,6 +121,7 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
         detected_at=run["finished_at"] or alert["raised_at"],
         detector_release=f"{run['detector']} {run['version']}",
         rung=delivery["rung"],
+        of_another_patient=bool(delivery["told_as"]),
         finding_side=place.side if place else "",
         finding_zone=place.zone if place else "",
     )

@@ -69,6 +69,8 @@ def remove_aged(
             told(done)
         if done == before_pass:
             break  # nothing is left that may go
+    with database.write() as tx:
+        removal.forget_patients(tx, before)
     if done.studies:
         log.info("retention.removed", studies=done.studies, bytes=done.bytes)
     return done

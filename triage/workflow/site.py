@@ -17,6 +17,7 @@ NewId = Callable[[], str]  # 20 characters, unique for ever: control ids, lease 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     name: str = "SITE"
+    issuer_of_patient_id: str = ""  # who assigned the ids that come without an authority
     quiet_seconds: float = 10.0
     mode: Mode = Mode.TRIAGE_ONLY
     detectors: tuple[str, ...] = ("chest_xray", "lung_nodule")
@@ -32,6 +33,7 @@ def site_of(settings: Settings) -> Site:
     )
     return Site(
         name=settings.site,
+        issuer_of_patient_id=settings.issuer_of_patient_id,
         quiet_seconds=settings.quiet_seconds,
         mode=Mode(settings.mode),
         detectors=settings.detectors,

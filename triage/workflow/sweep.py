@@ -20,6 +20,7 @@ from triage.workflow.complete import complete_series
 from triage.workflow.constancy import DEADLINE
 from triage.workflow.rank import rank
 from triage.workflow.read import CLAIM_LENGTH, LATER_LENGTH, free_expired
+from triage.workflow.reconcile import settle_strays
 from triage.workflow.site import NewId, Site, new_id
 
 PATIENCE = timedelta(seconds=20)  # a run that nobody took so long after its wake-up call is called again
@@ -61,6 +62,7 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
     for study_id, run_id in runs.give_up_crashed(tx, now):
         audit.append(tx, now, "triage", "run.failed", "run", run_id, {"study": study_id, "reason": "crashed"})
         settle_study(tx, study_id, site, ids, now)
+    settle_strays(tx, site, ids, now)
     free_expired(tx, now)
     climb_ladders(tx, site.ladder, GRACE, ids, now)
     wake = runs.to_wake(tx, now, PATIENCE)

@@ -7,6 +7,7 @@ change have a `version` for optimistic locking. What each partial index serves i
 from triage.store.schema.access import idempotency, peer, session, token, user
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.identity import identity_fact, patient_link, study_patient
 from triage.store.schema.messages import message, on_call, report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
 from triage.store.schema.run import constancy_check, finding, output, release, run
@@ -26,6 +27,7 @@ __all__ = [
     "finding",
     "heartbeat",
     "idempotency",
+    "identity_fact",
     "instance",
     "lease",
     "message",
@@ -35,6 +37,7 @@ __all__ = [
     "order",
     "output",
     "patient",
+    "patient_link",
     "peer",
     "policy",
     "quarantine",
@@ -45,6 +48,7 @@ __all__ = [
     "series",
     "session",
     "study",
+    "study_patient",
     "token",
     "user",
     "worklist_item",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     Boolean,
     Column,
     Float,
@@ -79,6 +80,7 @@ delivery = Table(
         "control_id", String(20), nullable=False, unique=True
     ),  # MSH-10, idempotency key: one for life (I10)
     Column("payload", LargeBinary),  # the bytes as first sent; a resend sends the same
+    Column("told_as", JSON),  # identity under which the peer was told, where it has changed since
     Column("state", String(16), nullable=False, server_default="waiting"),
     Column("detail", String(400), nullable=False, server_default=""),
     Column("attempts", Integer, nullable=False, server_default="0"),

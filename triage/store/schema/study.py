@@ -28,6 +28,8 @@ patient = Table(
     Column("patient_name", String(400), nullable=False, server_default=""),
     Column("patient_birth_date", String(8), nullable=False, server_default=""),
     Column("patient_sex", String(16), nullable=False, server_default=""),
+    Column("said", JSON),  # {field: ISO time at which a registry said it}; None: known from images alone
+    Column("heard_at", UtcTime),  # when a registry last spoke of this patient
     UniqueConstraint("patient_id", "issuer_of_patient_id"),
 )
 
