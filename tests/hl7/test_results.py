@@ -141,7 +141,9 @@ def test_overlay_mode_says_the_side() -> None:
 
 
 def test_a_withdrawal_takes_back_the_same_lines() -> None:
-    result, withdrawal = (parse(an_oru(a_notice(kind=kind))) for kind in MessageKind)
+    result, withdrawal = (
+        parse(an_oru(a_notice(kind=kind))) for kind in (MessageKind.RESULT, MessageKind.WITHDRAWAL)
+    )
     assert withdrawal.first("OBR").field(25) == "C"
     assert {x.field(11) for x in withdrawal.all("OBX")[:4]} == {"W"}
     assert "withdrawn" in withdrawal.all("OBX")[3].field(5)
