@@ -159,7 +159,7 @@ def test_nothing_is_ever_final_or_signed_by_a_reader(notice: AlertNotice) -> Non
     message = parse(an_oru(notice))
     assert message.first("OBR").field(25) in ("P", "C")
     assert message.first("OBR").field(32) == ""
-    assert all(x.field(11) in ("P", "W", "O") for x in message.all("OBX"))
+    assert all(x.field(11) in ("P", "C", "W", "O") for x in message.all("OBX"))
 
 
 def test_a_study_without_orders_is_still_found_by_its_accession_number_or_uid() -> None:
