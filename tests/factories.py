@@ -8,7 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from triage.domain.finding import Band, Finding
+import numpy as np
+
+from triage.domain.finding import Band, Finding, SliceMask
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT, DX_FOR_PRESENTATION, InstanceHeader
 from triage.store.studies import Arrival
 
@@ -140,3 +142,11 @@ def a_finding(name: str = "pneumothorax", probability: float = 0.9, **values: An
         "threshold": 0.5,
     }
     return Finding(name=name, probability=probability, **{**defaults, **values})
+
+
+def a_region(column: int, row: int, radius: int, slices: range, study: object = 1) -> tuple[SliceMask, ...]:
+    """A disc on each of these slices of `a_header(modality="CT")`."""
+    side = 2 * radius + 1
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    bits = np.packbits(x * x + y * y <= radius * radius).tobytes().hex()
+    return tuple(SliceMask(uid(study, 1, i), row - radius, column - radius, side, side, bits) for i in slices)

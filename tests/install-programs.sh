@@ -10,6 +10,8 @@ need Orthanc orthanc
 need /usr/lib/postgresql/15/bin/initdb postgresql-15
 need chromium chromium
 need dciodvfy dicom3tools
+need /usr/share/java/pixelmed.jar libpixelmed-java
+need java default-jre-headless
 need strace strace
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -53,7 +53,7 @@ def main() -> None:
             marks.append(clock())
             places = ln.judged(detector._judge, source, places)
             marks.append(clock())
-            found, _ = detector._findings(source, lungs, places)
+            found, _ = detector._findings(volume, source, lungs, places)
             marks.append(clock())
             seconds = [b - a for a, b in itertools.pairwise(marks)]
             seconds[2] -= seconds[1]  # find_places resamples again

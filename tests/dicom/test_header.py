@@ -53,6 +53,28 @@ def test_a_film_says_who_what_when_and_how_large(tmp_path: Path) -> None:
     assert header.has_pixel_data
 
 
+def test_what_objects_copy_is_kept(tmp_path: Path) -> None:
+    other, nameless, issuer = Dataset(), Dataset(), Dataset()
+    other.PatientID, other.IssuerOfPatientID, other.TypeOfPatientID = "OLD-1", "LAB", "TEXT"
+    nameless.IssuerOfPatientID = "LAB"
+    issuer.LocalNamespaceEntityID, issuer.UniversalEntityID, issuer.UniversalEntityIDType = (
+        "RIS",
+        "1.2",
+        "ISO",
+    )
+    film = builders.film(
+        OtherPatientIDsSequence=[other, nameless], IssuerOfAccessionNumberSequence=[issuer],
+        WindowCenter=["2000", "1000"], WindowWidth=["4000", "500"],
+    )  # fmt: skip
+    header = read_header(builders.save(film, tmp_path / "film.dcm"))
+    assert header.other_patient_ids == (("OLD-1", "LAB", "TEXT"),)
+    assert header.issuer_of_accession_number == ("RIS", "1.2", "ISO")
+    assert header.window == (2000.0, 4000.0) and not header.has_voi_lut
+    table = builders.film(VOILUTSequence=[_item("1.2")], WindowWidth="0", WindowCenter="1")
+    header = read_header(builders.save(table, tmp_path / "table.dcm"))
+    assert header.has_voi_lut and header.window is None
+
+
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian], ids=str
 )

@@ -303,3 +303,28 @@ def test_an_image_lost_from_the_index_does_not_hide_the_others(bench: Bench) -> 
     bench.publisher.turn()
     (study,) = bench.read(run_id, "sr").CurrentRequestedProcedureEvidenceSequence
     assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 3
+
+
+@pytest.mark.parametrize("mode", ["overlay", "triage_only"])
+def test_regions_and_marks_are_written_where_places_may_be_told(
+    database: Database, tmp_path: Path, mode: str
+) -> None:
+    bench = Bench(database, tmp_path, Mode(mode))
+    run_id = bench.completed(modality="CT", images=20, findings=SCAN_FINDINGS, mode="overlay")
+    bench.publisher.turn()
+    kinds = [r["kind"] for r in bench.rows()]
+    assert kinds == (["sr", "kos", "seg", "gsps"] if mode == "overlay" else ["sr", "kos"])
+    if mode == "overlay":  # the voxels went through the database unchanged
+        (segment,) = bench.read(run_id, "seg").SegmentSequence
+        assert segment.TrackingUID in {i.UID for i in named(bench.read(run_id, "sr"), "112040")}
+
+
+def test_an_instance_from_before_a_field_was_kept_is_still_read(bench: Bench) -> None:
+    bench.completed()
+    with bench.database.write() as tx:
+        header = dict(tx.execute(select(instance.c.header)).scalar_one())
+        for name in ("other_patient_ids", "issuer_of_accession_number", "window", "has_voi_lut"):
+            del header[name]
+        tx.execute(update(instance).values(header=header))
+    assert bench.publisher.turn() == 1
+    assert {r["state"] for r in bench.rows()} == {"written"}

@@ -19,9 +19,10 @@ from triage.detectors._grid import Grid, canonical, resample
 from triage.detectors.lungs import Lungs, find_lungs
 from triage.detectors.measure import WALL_MM, measure
 from triage.detectors.protocol import Detection
+from triage.detectors.regions import on_slices
 from triage.detectors.releases import Release, load_release
 from triage.domain.errors import Misconfigured
-from triage.domain.finding import Band, Finding, Location, Measurements
+from triage.domain.finding import Band, Finding, Location, Measurements, SliceMask
 from triage.domain.image import Volume
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
@@ -112,7 +113,7 @@ class LungNodule:
         places = judged(
             self._judge, source, find_places(self._finder, source, lungs, self._content["finder_floor"])
         )
-        findings, small = self._findings(source, lungs, places)
+        findings, small = self._findings(scan, source, lungs, places)
         if small:
             notes.append(f"{small} candidates under {SMALLEST_MM:.0f} mm are not listed")
         return Detection(findings, self.not_covered, tuple(notes))
@@ -134,7 +135,9 @@ class LungNodule:
         logit = c["finder"] * place.finder + c["judge"] * place.judge + c["bias"]
         return float(1 / (1 + np.exp(-place.judge))), float(1 / (1 + np.exp(-logit)))
 
-    def _findings(self, source: Grid, lungs: Lungs, places: list[Place]) -> tuple[tuple[Finding, ...], int]:
+    def _findings(
+        self, scan: Volume, source: Grid, lungs: Lungs, places: list[Place]
+    ) -> tuple[tuple[Finding, ...], int]:
         ranked = sorted(places, key=lambda p: -self.probability(p)[1])
         findings: list[Finding] = []
         taken: list[tuple[tuple[float, float, float], float]] = []
@@ -144,7 +147,7 @@ class LungNodule:
             raw, probability = self.probability(place)
             if probability < self._content["floor"] or len(findings) >= self._content["most_findings"]:
                 break
-            measured, _ = measure(source, inside_wall, place.center_lps_mm, place.diameter_mm)
+            measured, outline = measure(source, inside_wall, place.center_lps_mm, place.diameter_mm)
             radius = max(measured.long_axis_mm / 2, 3.0)
             if any(np.linalg.norm(np.subtract(measured.center_lps_mm, c)) < max(r, radius) for c, r in taken):
                 continue  # two peaks that grew into one nodule
@@ -152,10 +155,13 @@ class LungNodule:
             if max(mean_diameter(measured), _equivalent(measured)) < SMALLEST_MM:
                 small += 1
                 continue
-            findings.append(self._finding(raw, probability, measured, lungs))
+            region = on_slices(outline, scan)
+            findings.append(self._finding(raw, probability, measured, region, lungs))
         return tuple(findings), small
 
-    def _finding(self, raw: float, probability: float, m: Measurements, lungs: Lungs) -> Finding:
+    def _finding(
+        self, raw: float, probability: float, m: Measurements, region: tuple[SliceMask, ...], lungs: Lungs
+    ) -> Finding:
         cuts = self._content["bands"]
         high = probability >= cuts["high"]
         band = Band.HIGH if high else Band.MODERATE if probability >= cuts["moderate"] else Band.LOW
@@ -167,7 +173,9 @@ class LungNodule:
             band=band,
             actionable=high and significant,
             threshold=cuts["high"],
-            location=Location(side=_side(m.center_lps_mm, lungs), zone=_zone(m.center_lps_mm, lungs)),
+            location=Location(
+                side=_side(m.center_lps_mm, lungs), zone=_zone(m.center_lps_mm, lungs), region=region
+            ),
             measurements=m,
         )
 

@@ -15,6 +15,7 @@ from triage.dicom.text import Values
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.study import InstanceHeader, SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
+MOST_OTHER_IDS = 20
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _REQUIRED = {
     0x00080016: "SOP Class UID (0008,0016)",
@@ -36,6 +37,7 @@ FRAME_GROUPS: Wanted = {
     0x00189314: {0x00181210: None},  # CT Reconstruction
     0x00189304: {0x00181120: None},  # CT Acquisition Details: tilt
     0x00189325: {0x00180060: None},  # CT X-Ray Details
+    0x00289132: dict.fromkeys((0x00281050, 0x00281051)),  # Frame VOI LUT
 }
 
 WANTED: Wanted = {
@@ -49,10 +51,13 @@ WANTED: Wanted = {
             *(0x00185100, 0x00185101, 0x0020000D, 0x0020000E, 0x00200010, 0x00200011, 0x00200012, 0x00200013),
             *(0x00200020, 0x00200032, 0x00200037, 0x00200052, 0x00200060, 0x00200062, 0x00201002, 0x00280002),
             *(0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280300),
-            *(0x00280301, 0x00281052, 0x00281053, 0x00281054),
+            *(0x00280301, 0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281054),
         )
     ),
+    0x00080051: dict.fromkeys((0x00400031, 0x00400032, 0x00400033)),  # issuer of the accession number
     0x00082218: _CODE,
+    0x00101002: dict.fromkeys((0x00100020, 0x00100021, 0x00100022)),
+    0x00283010: {},  # VOI LUT: that there is one
     0x00102202: _CODE,
     0x00540220: _CODE,
     0x52009229: FRAME_GROUPS,
@@ -197,6 +202,14 @@ def _header(part10: Part10) -> InstanceHeader:
         burned_in_annotation=v.code(0x00280301).upper(),
         species=v.text(0x00102201) or v.first(0x00102202).text(0x00080104),
         has_pixel_data=ds.pixel_tag != 0 and ds.pixel_length != 0,
+        other_patient_ids=tuple(
+            (other, item.text(0x00100021), item.code(0x00100022))
+            for item in v.items(0x00101002)[:MOST_OTHER_IDS]
+            if (other := item.text(0x00100020))
+        ),
+        issuer_of_accession_number=_issuer(v.first(0x00080051)),
+        window=_window(v),
+        has_voi_lut=bool(v.items(0x00283010)),
     )
     header = _with_groups(header, v.first(0x52009229))
     return _with_groups(header, v.first(0x52009230))
@@ -221,6 +234,7 @@ def _with_groups(header: InstanceHeader, groups: Values) -> InstanceHeader:
         "gantry_tilt_degrees": groups.first(0x00189304).real(0x00181120),
         "kvp": groups.first(0x00189325).double(0x00180060),
         "acquisition_number": content.unsigned(0x00209156) or None,
+        "window": _window(groups.first(0x00289132)),
     }
     return replace(header, **{k: v for k, v in changes.items() if v not in (None, "", ())})  # type: ignore[arg-type]
 
@@ -295,6 +309,17 @@ def acquisition_datetime(v: Values) -> str:
 def _clock(text: str) -> str:
     digits = text.replace(":", "").split(".")[0][:6]
     return digits.ljust(6, "0") if digits.isascii() and (digits + "0").isdigit() else "000000"
+
+
+def _issuer(item: Values) -> tuple[str, str, str]:
+    """Local and universal name of an HL7v2 hierarchic designator (PS3.3 10.14), and the type of the universal one."""
+    return item.text(0x00400031), item.text(0x00400032), item.code(0x00400033)
+
+
+def _window(v: Values) -> tuple[float, float] | None:
+    """The first window (PS3.3 C.11.2.1.2); None without a width that LINEAR allows."""
+    center, width = v.real(0x00281050), v.real(0x00281051)
+    return (center, width) if center is not None and width is not None and width >= 1 else None
 
 
 def _pair(numbers: tuple[float, ...]) -> tuple[float, float] | None:

@@ -83,17 +83,36 @@ FINDING_CODES: Mapping[str, FindingCode] = {
 
 
 @dataclass(frozen=True)
+class SliceMask:
+    """Voxels of one finding on one received slice, cut to their box.
+
+    row, column     of the box's first pixel, 0-based
+    height, width   of the box in pixels
+    bits            its pixels row by row, eight a byte, the first in the highest bit, as hexadecimal digits
+    """
+
+    sop_instance_uid: str
+    row: int
+    column: int
+    height: int
+    width: int
+    bits: str
+
+
+@dataclass(frozen=True)
 class Location:
     """Where a finding is; shown only in overlay mode, always stored.
 
     outline  for a film: closed polygon of (column, row) pixel centres of the received image, 0-based;
              for a scan: () and the place is in `Measurements.center_lps_mm`
     side     "left", "right", "both" or "" when orientation does not say (H13: never guessed)
+    region   of a nodule: its voxels, slice by slice; () where they cannot be told on the received slices
     """
 
     outline: tuple[tuple[float, float], ...] = ()
     side: str = ""
     zone: str = ""
+    region: tuple[SliceMask, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -99,3 +99,8 @@ class InstanceHeader:
     burned_in_annotation: str = ""
     species: str = ""  # (0010,2201) or code meaning; "" for people
     has_pixel_data: bool = True
+    # copied into what we make
+    other_patient_ids: tuple[tuple[str, str, str], ...] = ()  # (0010,1002): id, issuer, type
+    issuer_of_accession_number: tuple[str, str, str] = ("", "", "")  # (0008,0051): local, universal, its type
+    window: tuple[float, float] | None = None  # first Window Center (0028,1050) and Width (0028,1051)
+    has_voi_lut: bool = False  # VOI LUT Sequence (0028,3010): no window says the same

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from triage.domain.finding import Band, Finding, Location, Measurements
+from triage.domain.finding import Band, Finding, Location, Measurements, SliceMask
 from triage.domain.run import MAX_ATTEMPTS, TERMINAL, RunState, state_after
 from triage.domain.suitability import NOT_WHOLE, NotSuitable
 from triage.store.schema import finding, release, run, series, study
@@ -395,7 +395,10 @@ def _finding(r: dict[str, Any]) -> Finding:
         actionable=r["actionable"],
         threshold=r["threshold"],
         location=Location(
-            tuple((float(x), float(y)) for x, y in location["outline"]), location["side"], location["zone"]
+            tuple((float(x), float(y)) for x, y in location["outline"]),
+            location["side"],
+            location["zone"],
+            tuple(SliceMask(**s) for s in location.get("region", ())),
         )
         if location
         else None,

@@ -20,6 +20,8 @@ _TUPLES = (
     "pixel_spacing_mm",
     "image_position_patient",
     "image_orientation_patient",
+    "issuer_of_accession_number",
+    "window",
 )
 
 
@@ -419,7 +421,8 @@ def series_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
 
 def header_from_json(document: dict[str, Any]) -> InstanceHeader:
     values = dict(document)
-    for name in _TUPLES:
-        if values[name] is not None:
+    for name in _TUPLES:  # an object that came before a field was kept has none of it
+        if values.get(name) is not None:
             values[name] = tuple(values[name])
+    values["other_patient_ids"] = tuple(tuple(other) for other in values.get("other_patient_ids", ()))
     return InstanceHeader(**values)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from triage.dicom.objects import kos, sr
+from triage.dicom.objects import gsps, kos, seg, sr
 from triage.dicom.objects.common import Analysis, Made, Reference, series_instance_uid, sop_instance_uid
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.finding import Mode, shown
@@ -75,9 +75,9 @@ def analysis_of(tx: Connection, run: Completed, site_mode: Mode, ae_title: str) 
 
 
 def build(analysis: Analysis) -> list[Made]:
-    """The report, and the flag when something is flagged. Same analysis, same bytes."""
-    flag = kos.build(analysis)
-    return [sr.build(analysis), *([flag] if flag else [])]
+    """The report, and what else this Run may tell: flag, regions, marks. Same analysis, same bytes."""
+    others = (make(analysis) for make in (kos.build, seg.build, gsps.build))
+    return [sr.build(analysis), *(made for made in others if made is not None)]
 
 
 def _report_of(run: Completed) -> Reference:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.factories import a_finding, a_header
+from tests.factories import a_finding, a_header, a_region
 from triage.dicom.objects.common import Analysis
 from triage.domain.finding import Finding, Location, Measurements, Mode, shown
 
 ENDED = datetime(2026, 3, 14, 12, 1, 2, 345678, tzinfo=UTC)
 TRIANGLE = ((100.0, 100.0), (300.0, 100.0), (300.0, 400.5))
 SMALL = Measurements((10.0, -20.0, -141.0), 8.2, 6.1, 210.5, -120.3, "part_solid")
+SMALL_REGION = a_region(271, 229, 5, range(5, 10))
 LARGE = Measurements((40.0, -25.0, -130.0), 31.2, 26.1, 9210.5, 20.3, "solid")
 
 FILM_FINDINGS = (
@@ -19,7 +20,12 @@ FILM_FINDINGS = (
     a_finding("effusion", 0.71, location=Location(TRIANGLE)),
 )
 SCAN_FINDINGS = (
-    a_finding("nodule", 0.81, location=Location(side="left", zone="upper"), measurements=SMALL),
+    a_finding(
+        "nodule",
+        0.81,
+        location=Location(side="left", zone="upper", region=SMALL_REGION),
+        measurements=SMALL,
+    ),
     a_finding("mass", 0.9, location=Location(side="right", zone="lower"), measurements=LARGE),
 )
 

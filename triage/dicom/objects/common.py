@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 
-from pydicom import config, dcmwrite
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from triage import __version__
 from triage.dicom import services
+from triage.dicom.objects.identity import as_received, copy_identity, issuer_of_accession
 from triage.dicom.objects.items import PRIVATE_SCHEME, Code, code, coded, schemes, text, uid
 from triage.domain.finding import Finding
 from triage.domain.study import InstanceHeader
@@ -77,7 +76,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Made:
-    """One object: `kind` is "sr" or "kos", `content` a whole Part 10 file."""
+    """One object: `kind` is "sr", "kos", "seg", "gsps" or "sc", `content` a whole Part 10 file."""
 
     kind: str
     sop_instance_uid: str
@@ -102,10 +101,11 @@ def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str)
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, sop_instance_uid(analysis.key, kind)
-    _copy_identity(ds, analysis.sources[0])
+    copy_identity(ds, analysis.sources[0])
     ds.SeriesInstanceUID = series_instance_uid(analysis.key, kind)
     ds.Modality, ds.InstanceNumber = modality, "1"
-    ds.ReferencedPerformedProcedureStepSequence = Items([])
+    if modality in ("SR", "KO"):
+        ds.ReferencedPerformedProcedureStepSequence = Items([])  # type 2 in documents, elsewhere 1C or 3
     _date(ds, analysis)
     _equipment(ds, analysis)
     return ds
@@ -122,12 +122,18 @@ def referenced(header: InstanceHeader) -> Dataset:
     return _sop(header.sop_class_uid, header.sop_instance_uid)
 
 
-def evidence(headers: Iterable[InstanceHeader]) -> Items:
-    """Current Requested Procedure Evidence Sequence (0040,A375): study, series, objects."""
-    return hierarchy(
+def evidence(headers: Iterable[InstanceHeader], ours: Reference | None = None) -> Items:
+    """Current Requested Procedure Evidence Sequence (0040,A375): the images, and an object of ours that is named."""
+    images = [
         Reference(h.study_instance_uid, h.series_instance_uid, h.sop_class_uid, h.sop_instance_uid)
         for h in headers
-    )
+    ]
+    return hierarchy([*images, *([ours] if ours else [])])
+
+
+def sop_of(reference: Reference) -> Dataset:
+    """An object of ours as an item of a Referenced SOP Sequence."""
+    return _sop(reference.sop_class_uid, reference.sop_instance_uid)
 
 
 def hierarchy(references: Iterable[Reference]) -> Items:
@@ -156,9 +162,11 @@ def requests(analysis: Analysis) -> Items:
     item = Dataset()
     item.StudyInstanceUID = header.study_instance_uid
     item.ReferencedStudySequence = Items([])
-    _as_received(item, "AccessionNumber", header.accession_number)
-    _as_received(item, "PlacerOrderNumberImagingServiceRequest", analysis.placer_order_number)
-    _as_received(item, "FillerOrderNumberImagingServiceRequest", analysis.filler_order_number)
+    as_received(item, "AccessionNumber", header.accession_number)
+    if any(header.issuer_of_accession_number):
+        item.IssuerOfAccessionNumberSequence = issuer_of_accession(header)
+    as_received(item, "PlacerOrderNumberImagingServiceRequest", analysis.placer_order_number)
+    as_received(item, "FillerOrderNumberImagingServiceRequest", analysis.filler_order_number)
     item.RequestedProcedureID = item.RequestedProcedureDescription = ""
     item.RequestedProcedureCodeSequence = Items([])
     return Items([item])
@@ -194,6 +202,11 @@ def finish(ds: Dataset, analysis: Analysis, content: Sequence[Dataset]) -> bytes
         scheme.CodingSchemeName = "Private codes of triage"
         scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
         ds.CodingSchemeIdentificationSequence = Items([scheme])
+    return part10(ds, analysis)
+
+
+def part10(ds: Dataset, analysis: Analysis) -> bytes:
+    """The object as a file (PS3.10 7.1); the same data set gives the same bytes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -215,30 +228,6 @@ def suspected(findings: Sequence[Finding]) -> str:
 
 
 # --- modules -------------------------------------------------------------------------------------------------
-
-
-def _copy_identity(ds: Dataset, header: InstanceHeader) -> None:
-    """Patient and study as received (PS3.3 C.7.1.1, C.7.2.1). A value too long for its VR stays: cut, it would name
-    somebody else."""
-    ds.StudyInstanceUID = header.study_instance_uid
-    for keyword, value in (
-        ("PatientName", header.patient_name.split("\\")[0].strip()),
-        ("PatientID", header.patient_id),
-        ("PatientBirthDate", header.patient_birth_date),
-        ("PatientSex", header.patient_sex if header.patient_sex in ("M", "F", "O") else ""),
-        ("StudyDate", header.study_date),
-        ("StudyTime", _time(header.study_time)),
-        ("StudyID", header.study_id),
-        ("AccessionNumber", header.accession_number),
-        ("ReferringPhysicianName", header.referring_physician_name.split("\\")[0].strip()),
-    ):
-        _as_received(ds, keyword, value)
-    for keyword, value in (
-        ("IssuerOfPatientID", header.issuer_of_patient_id),
-        ("StudyDescription", header.study_description),
-    ):
-        if value:
-            _as_received(ds, keyword, value)
 
 
 def _date(ds: Dataset, analysis: Analysis) -> None:
@@ -274,20 +263,6 @@ def _sop(sop_class_uid: str, sop_uid: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_uid
     return item
-
-
-def _as_received(ds: Dataset, keyword: str, value: str) -> None:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    ds.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
-
-
-def _time(received: str) -> str:
-    """HHMMSS.FFFFFF of a TM value, also of the old form with colons; "" for what is no time (PS3.5 6.2)."""
-    match = re.fullmatch(
-        r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(\.\d{1,6})?)?)?", received.replace(":", "")
-    )
-    return match[0] if match else ""
 
 
 def _offset(received: str) -> timezone | None:

@@ -75,6 +75,12 @@ def image(sop: Dataset, concept: Code | None = None, *, relation: str = "CONTAIN
     return item
 
 
+def segment(sop: Dataset, number: int, concept: Code) -> Dataset:
+    """An IMAGE item that means one segment of a segmentation (PS3.3 C.17.3, C.18.4)."""
+    sop.ReferencedSegmentNumber = number
+    return image(sop, concept)
+
+
 def polygon(concept: Code, points: Sequence[tuple[float, float]], source: Dataset) -> Dataset:
     """A closed outline on one image.
 
@@ -82,14 +88,14 @@ def polygon(concept: Code, points: Sequence[tuple[float, float]], source: Datase
     """
     item = _item("SCOORD", "CONTAINS", concept, [image(source, relation="SELECTED FROM")])
     item.GraphicType = "POLYLINE"
-    item.GraphicData = [_single(v) for point in (*points, points[0]) for v in point]
+    item.GraphicData = [single(v) for point in (*points, points[0]) for v in point]
     return item
 
 
 def point_in_space(concept: Code, lps_mm: tuple[float, float, float], frame_of_reference_uid: str) -> Dataset:
     item = _item("SCOORD3D", "CONTAINS", concept)
     item.GraphicType = "POINT"
-    item.GraphicData = [_single(v) for v in lps_mm]
+    item.GraphicData = [single(v) for v in lps_mm]
     item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     return item
 
@@ -114,6 +120,6 @@ def _item(value_type: str, relation: str, concept: Code | None, children: Sequen
     return item
 
 
-def _single(value: float) -> float:
+def single(value: float) -> float:
     """As VR FL keeps it, so that what is built equals what is read back."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from triage.dicom.objects import common
+from triage.dicom.objects import common, places
 from triage.dicom.objects.common import Analysis, Made
 from triage.dicom.objects.items import Code, code, image, text
-from triage.domain.study import InstanceHeader
 
 KIND = "kos"
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
@@ -26,7 +25,7 @@ def build(analysis: Analysis) -> Made | None:
     ds = common.new_object(analysis, KIND, KEY_OBJECT_SELECTION, "KO")
     ds.SeriesNumber = str(analysis.series_number + 1)
     ds.SeriesDescription = common.series_description(analysis.title, "flag")
-    chosen = _slices(analysis) or analysis.sources
+    chosen = places.nearest(analysis.sources, analysis.findings) or analysis.sources
     ds.CurrentRequestedProcedureEvidenceSequence = common.evidence(chosen)
     if requests := common.requests(analysis):
         ds.ReferencedRequestSequence = requests
@@ -42,22 +41,3 @@ def build(analysis: Analysis) -> Made | None:
         *(image(common.referenced(h)) for h in chosen),
     ]
     return Made(KIND, ds.SOPInstanceUID, common.finish(ds, analysis, content))
-
-
-def _slices(analysis: Analysis) -> tuple[InstanceHeader, ...]:
-    """Slices nearest to the measured centres, in the order of the series; () when no place may be told."""
-    centers = [f.measurements.center_lps_mm for f in analysis.findings if f.measurements is not None]
-    if any(h.image_position_patient is None or h.image_orientation_patient is None for h in analysis.sources):
-        return ()
-    nearest = {
-        min(range(len(analysis.sources)), key=lambda i: _distance(analysis.sources[i], c)) for c in centers
-    }
-    return tuple(analysis.sources[i] for i in sorted(nearest))
-
-
-def _distance(header: InstanceHeader, center: tuple[float, float, float]) -> float:
-    """mm from the plane of an image (PS3.3 C.7.6.2.1.1)."""
-    position, o = header.image_position_patient, header.image_orientation_patient
-    assert position is not None and o is not None
-    normal = (o[1] * o[5] - o[2] * o[4], o[2] * o[3] - o[0] * o[5], o[0] * o[4] - o[1] * o[3])
-    return abs(sum(n * (c - p) for n, c, p in zip(normal, center, position, strict=True)))

@@ -7,14 +7,13 @@ therefore nowhere in the object (standards 0.4).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from triage.dicom.objects import common
-from triage.dicom.objects.common import HAS_CONTEXT, HAS_MODIFIER, Analysis, Made
+from triage.dicom.objects import common, places, seg
+from triage.dicom.objects.common import HAS_CONTEXT, HAS_MODIFIER, Analysis, Made, Reference
 from triage.dicom.objects.items import (
     PRIVATE_SCHEME,
     Code,
@@ -25,15 +24,16 @@ from triage.dicom.objects.items import (
     number,
     point_in_space,
     polygon,
+    segment,
     text,
     uid,
 )
+from triage.dicom.objects.nodules import Nodule, nodules
 from triage.domain.finding import Finding, PriorityClass
-from triage.domain.study import CT_CLASSES, InstanceHeader
+from triage.domain.study import CT_CLASSES
 
 KIND = "sr"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
-SAME_PLACE_MM = 4.0
 
 # Spelt as in the context groups (CID 6102 to 6105, 645, 3700); of the others the display name with a capital.
 _MEANINGS: Mapping[str, str] = {
@@ -87,7 +87,8 @@ def build(analysis: Analysis) -> Made:
     ds.SeriesDescription = common.series_description(analysis.title, "result")
     ds.PreliminaryFlag, ds.CompletionFlag, ds.VerificationFlag = "PRELIMINARY", "COMPLETE", "UNVERIFIED"
     ds.PerformedProcedureCodeSequence = Items([])
-    ds.CurrentRequestedProcedureEvidenceSequence = common.evidence(analysis.sources)
+    segmentation = seg.reference(analysis)
+    ds.CurrentRequestedProcedureEvidenceSequence = common.evidence(analysis.sources, segmentation)
     if requests := common.requests(analysis):
         ds.ReferencedRequestSequence = requests
     if analysis.predecessors:
@@ -96,7 +97,7 @@ def build(analysis: Analysis) -> Made:
     ds.ConceptNameCodeSequence = Items([code(Code("126000", "DCM", "Imaging Measurement Report"))])
     ds.ContentTemplateSequence = Items([_template("1500")])
     content = [*common.context(analysis), _procedure(), _image_library(analysis)]
-    if groups := _groups(analysis):
+    if groups := _groups(analysis, segmentation):
         content.append(container(Code("126010", "DCM", "Imaging Measurements"), groups))
     content.append(_words(analysis))
     return Made(KIND, ds.SOPInstanceUID, common.finish(ds, analysis, content))
@@ -145,18 +146,17 @@ def _words(analysis: Analysis) -> Dataset:
 # --- groups --------------------------------------------------------------------------------------------------
 
 
-def _groups(analysis: Analysis) -> list[Dataset]:
-    measured = [f for f in analysis.findings if f.measurements is not None]
-    outlined = [f for f in analysis.findings if f.measurements is None and _outline(f)]
+def _groups(analysis: Analysis, segmentation: Reference | None) -> list[Dataset]:
+    outlined = [f for f in analysis.findings if f.measurements is None and places.outline_of(f)]
     kinds: dict[str, Finding] = {}
     for f in analysis.findings:
-        if f.measurements is None and not _outline(f):
+        if f.measurements is None and not places.outline_of(f):
             best = kinds.get(f.name)
             kinds[f.name] = f if best is None or f.probability > best.probability else best
     return [
         *(_qualitative_group(analysis, f) for f in kinds.values()),
         *(_outlined_group(analysis, f) for f in outlined),
-        *_nodule_groups(analysis, measured),
+        *(_nodule_group(analysis, n, segmentation) for n in nodules(analysis)),
     ]
 
 
@@ -179,35 +179,30 @@ def _outlined_group(analysis: Analysis, finding: Finding) -> Dataset:
     if finding.location is not None and finding.location.side:
         children.append(_site(finding, _SITES.get(finding.name, _LUNG)))
     region = Code("111030", "DCM", "Image Region")
-    children.append(polygon(region, _on_film(_outline(finding), film), common.referenced(film)))
+    children.append(
+        polygon(region, places.on_film(places.outline_of(finding), film), common.referenced(film))
+    )
     return _group([*children, *_judgements(finding)])
 
 
-def _nodule_groups(analysis: Analysis, findings: list[Finding]) -> list[Dataset]:
-    """TID 1411, one per nodule, best first."""
-    seen: Counter[tuple[int, ...]] = Counter()
-    groups = []
-    for place, f in enumerate(sorted(findings, key=lambda f: -f.probability), start=1):
-        assert f.measurements is not None
-        # Follows a nodule over re-runs; one that sits on a cell's border may get a new identity, never another's.
-        cell = tuple(round(v / SAME_PLACE_MM) for v in f.measurements.center_lps_mm)
-        followed = common.derived_uid(
-            "nodule", analysis.sources[0].series_instance_uid, analysis.detector, *cell, seen[cell]
-        )
-        seen[cell] += 1
-        groups.append(_nodule_group(analysis, f, f"Nodule {place}", followed))
-    return groups
-
-
-def _nodule_group(analysis: Analysis, finding: Finding, name: str, followed: str) -> Dataset:
-    m = finding.measurements
+def _nodule_group(analysis: Analysis, nodule: Nodule, segmentation: Reference | None) -> Dataset:
+    """TID 1411: its place is a segment of the segmentation where there is one, else a point."""
+    finding, m = nodule.finding, nodule.finding.measurements
     assert m is not None
     source = analysis.sources[0]
-    children = [*_tracked(finding, name, followed), *_algorithm(analysis, finding), _site(finding, _LUNG)]
-    if source.frame_of_reference_uid:
+    children = [
+        *_tracked(finding, nodule.name, nodule.followed),
+        *_algorithm(analysis, finding),
+        _site(finding, _LUNG),
+    ]
+    series = Code("121232", "DCM", "Source series for segmentation")
+    if nodule.segment is not None and segmentation is not None:
+        where = Code("121191", "DCM", "Referenced Segment")
+        children.append(segment(common.sop_of(segmentation), nodule.segment, where))
+        children.append(uid(series, source.series_instance_uid))
+    elif source.frame_of_reference_uid:
         where = Code("121231", "DCM", "Volume Surface")
         children.append(point_in_space(where, m.center_lps_mm, source.frame_of_reference_uid))
-        series = Code("121232", "DCM", "Source series for segmentation")
         children.append(uid(series, source.series_instance_uid))
     children += [
         number(Code("103339001", "SCT", "Long axis"), m.long_axis_mm, _MM),
@@ -291,22 +286,12 @@ def _judgements(finding: Finding) -> list[Dataset]:
 
 def _site(finding: Finding, site: Code) -> Dataset:
     side = finding.location.side if finding.location else ""
-    laterality = [coded(Code("272741003", "SCT", "Laterality"), _SIDES[side], relation=HAS_MODIFIER)]
-    finding_site = Code("363698007", "SCT", "Finding Site")
-    return coded(finding_site, site, laterality if side else (), relation=HAS_MODIFIER)
+    laterality = Code("272741003", "SCT", "Laterality")
+    lateral = [coded(laterality, _SIDES[side], relation=HAS_MODIFIER)] if side in _SIDES else []
+    return coded(Code("363698007", "SCT", "Finding Site"), site, lateral, relation=HAS_MODIFIER)
 
 
 def _code_of(finding: Finding) -> Code:
     coded_as = finding.coded
     meaning = _MEANINGS.get(finding.name, coded_as.display.capitalize())
     return Code(coded_as.code, coded_as.scheme, meaning)
-
-
-def _outline(finding: Finding) -> tuple[tuple[float, float], ...]:
-    outline = finding.location.outline if finding.location else ()
-    return outline if len(outline) > 2 else ()
-
-
-def _on_film(outline: tuple[tuple[float, float], ...], film: InstanceHeader) -> list[tuple[float, float]]:
-    """From pixel centres counted from 0 to the corner-based frame of SCOORD, kept on the film."""
-    return [(min(max(x + 0.5, 0.0), film.columns), min(max(y + 0.5, 0.0), film.rows)) for x, y in outline]
