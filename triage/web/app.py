@@ -27,6 +27,7 @@ from triage.web import (
     api_system,
     api_worklist,
     auth,
+    dicomweb_store,
     events,
     openapi,
     pages,
@@ -37,6 +38,7 @@ from triage.web import (
 from triage.web.context import Call, Clock, Route, Web
 from triage.web.problems import Denied
 from triage.web.rates import Rates
+from triage.workflow.inlet import Inlet
 from triage.workflow.preview import Previewer
 
 ROUTES: tuple[Route, ...] = (
@@ -45,6 +47,7 @@ ROUTES: tuple[Route, ...] = (
     *api_studies.ROUTES,
     *api_alerts.ROUTES,
     *events.ROUTES,
+    *dicomweb_store.ROUTES,
     *openapi.ROUTES,
     *auth.ROUTES,
     *pages.ROUTES,
@@ -92,7 +95,15 @@ def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -
     if settings.web.proxies:
         hops = settings.web.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    web = Web(settings, database, clock, events.Feed(settings, database, clock), Rates(), Previewer(settings))
+    web = Web(
+        settings,
+        database,
+        clock,
+        events.Feed(settings, database, clock),
+        Rates(),
+        Previewer(settings),
+        Inlet(settings, database, clock, "web"),
+    )
     app.extensions["triage"] = web
     app.extensions["triage.routes"] = {}
     for route in ROUTES:

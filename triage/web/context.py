@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,12 +14,14 @@ from sqlalchemy import Connection
 
 from triage.settings import Settings
 from triage.store.database import Database
+from triage.workflow.inlet import Inlet
 from triage.workflow.preview import Previewer
 
 if TYPE_CHECKING:
     from triage.web.events import Feed
     from triage.web.rates import Rates
 
+UPLOADS = 8  # objects come in over the web in so many requests at once; more are asked to come later
 Clock = Callable[[], datetime]
 PUBLIC: tuple[str, ...] = ("",)  # no sign-in
 SIGNED_IN: tuple[str, ...] = ()  # any role, any token
@@ -61,7 +64,9 @@ class Web:
     feed: Feed
     rates: Rates
     previewer: Previewer
+    inlet: Inlet
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
+    uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)
 
 
