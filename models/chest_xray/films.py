@@ -16,6 +16,7 @@ from PIL import Image
 
 from triage.detectors._film import SIDE, prepare
 
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "cxr"
 FINDINGS = (
     "pneumothorax", "effusion", "consolidation", "infiltration", "lung_opacity", "pneumonia", "edema",
     "atelectasis", "cardiomegaly", "nodule", "mass", "emphysema", "fibrosis", "pleural_thickening", "hernia",

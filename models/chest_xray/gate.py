@@ -23,8 +23,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from models.chest_xray.augment import disturbed
-from models.chest_xray.films import load_films
-from models.chest_xray.train import SHARED
+from models.chest_xray.films import SHARED, load_films
 from triage.detectors._film import SIDE, prepare, resized
 from triage.detectors._nets2d import GateNet
 from triage.detectors.suitability import KINDS, TURNS

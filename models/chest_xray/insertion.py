@@ -3,18 +3,25 @@
 The lungs are found by their darkness; the film is left out when that looks wrong. Air: the lung is scaled towards
 its hilum, the rim that it leaves loses its vessels and darkens, and a thin bright pleural line is drawn. Fluid: white
 from the base up to a meniscus. Beside each goes the untouched film, so that the change alone makes the label.
+
+    python -m models.chest_xray.insertion --out /tmp/cxr-inserted.npz --count 360
 """
 
 from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.chest_xray.films import AUXILIARY, FINDINGS, Films
+from models.chest_xray.films import AUXILIARY, FINDINGS, SHARED, Films, load_films
 from triage.detectors._film import SIDE
 
 Square = NDArray[np.float32]
+_ROUNDS = 3  # the lungs of about a quarter of the films can be told; each of those may come so often
 _AREA = (0.05, 0.22)  # believable share of the square for one lung
 
 
@@ -42,22 +49,26 @@ def with_air(square: Square, lung: NDArray[np.bool_], dice: np.random.Generator)
     """A pneumothorax in this lung; how large, how dark and how sharp its line is are drawn."""
     rows, columns = np.nonzero(lung)
     towards_middle = columns.max() if columns.mean() < SIDE / 2 else columns.min()
-    hilum = (rows.mean() + 0.1 * np.ptp(rows), 0.35 * columns.mean() + 0.65 * towards_middle)
-    keep = (dice.uniform(0.62, 0.93), dice.uniform(0.6, 0.92))
+    # Upright, air gathers at the apex and along the wall; the lung stays at the mediastinum and on the diaphragm.
+    root = (rows.max() - dice.uniform(-0.05, 0.25) * np.ptp(rows), towards_middle)
+    keep = (dice.uniform(0.66, 0.95), dice.uniform(0.55, 0.93))
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
-    wave = ndimage.gaussian_filter(dice.standard_normal((SIDE, SIDE)), 18)
-    wave *= 3.0 / max(float(wave.std()), 1e-6)  # a lung's edge is no scaled copy of the wall
-    source = [(y - hilum[0]) / keep[0] + hilum[0] + wave, (x - hilum[1]) / keep[1] + hilum[1] + wave]
-    shrunk = ndimage.map_coordinates(lung.astype(np.float32), source, order=1) > 0.5
-    shrunk |= lung & (y > rows.max() - dice.uniform(0.05, 0.25) * np.ptp(rows))
+    wave = ndimage.gaussian_filter(dice.standard_normal((SIDE, SIDE)), 22)
+    wave *= 2.5 / max(float(wave.std()), 1e-6)  # a lung's edge is no scaled copy of the wall
+    source = [(y - root[0]) / keep[0] + root[0] + wave, (x - root[1]) / keep[1] + root[1] + wave]
+    inwards = slice(None) if towards_middle == columns.max() else slice(None, None, -1)
+    filled = np.maximum.accumulate(lung[:, inwards], axis=1)[:, inwards]  # no gap opens at the mediastinum
+    shrunk = ndimage.map_coordinates(filled.astype(np.float32), source, order=1) > 0.5
+    shrunk = ndimage.gaussian_filter(shrunk.astype(np.float32), 2.0) > 0.5
     air = ndimage.gaussian_filter((lung & ~shrunk).astype(np.float32), dice.uniform(0.6, 1.2))
     ribs_only = ndimage.gaussian_filter(square, dice.uniform(1.8, 3.0)) - dice.uniform(0.02, 0.10)
     changed = square * (1 - air) + ribs_only * air
     inside = ndimage.gaussian_filter((lung & shrunk).astype(np.float32), 1.5)
     changed = changed + inside * dice.uniform(0.0, 0.05)  # less air in the same lung
-    edge = shrunk & lung & ndimage.binary_dilation(lung & ~shrunk)
+    wide = ndimage.binary_opening(lung & ~shrunk, iterations=2)  # where the gap is a hair, no line is seen
+    edge = shrunk & lung & ndimage.binary_dilation(wide, iterations=2)
     line = ndimage.gaussian_filter(edge.astype(np.float32), dice.uniform(0.5, 0.9))
-    return np.clip(changed + line * dice.uniform(0.08, 0.22), 0, 1).astype(np.float32)
+    return np.clip(changed + line * dice.uniform(0.02, 0.14), 0, 1).astype(np.float32)
 
 
 def with_fluid(square: Square, lung: NDArray[np.bool_], dice: np.random.Generator) -> Square:
@@ -86,7 +97,7 @@ def inserted_films(films: Films, count: int, seed: int) -> Films:
     )
     dice = np.random.default_rng(seed)
     rows, squares, labels = [], [], []
-    for row in dice.permutation(healthy):
+    for row in np.concatenate([dice.permutation(healthy) for _ in range(_ROUNDS)]):
         square = films.squares[row].astype(np.float32) / 255
         lungs = lungs_of(square)
         if lungs is None:
@@ -102,8 +113,39 @@ def inserted_films(films: Films, count: int, seed: int) -> Films:
         labels.append(label)
         if len(rows) == count:
             break
-    origin = films.take(np.array(rows))
-    return Films(
-        [f"inserted_{i}" for i in origin.ids], np.stack(squares), np.stack(labels),
-        np.full(len(rows), "inserted"), origin.stratum, origin.split, origin.fold, origin.core, origin.view, origin.patient,
+    return _beside(films, np.array(rows), np.stack(squares), np.stack(labels))
+
+
+def load_inserted(films: Films, path: Path) -> Films:
+    """The films that this program wrote."""
+    with np.load(path) as stored:
+        return _beside(films, stored["rows"], stored["squares"], stored["labels"])
+
+
+def _beside(
+    films: Films, rows: NDArray[np.int64], squares: NDArray[np.uint8], labels: NDArray[np.float32]
+) -> Films:
+    origin = films.take(rows)
+    return replace(
+        origin, ids=[f"inserted_{i}" for i in origin.ids], squares=squares, labels=labels,
+        source=np.full(len(rows), "inserted"),
     )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/cxr-cache"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=360)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    films = load_films(arguments.data, arguments.cache)
+    made = inserted_films(films, arguments.count, arguments.seed)
+    place = {name: row for row, name in enumerate(films.ids)}
+    rows = np.array([place[name.removeprefix("inserted_")] for name in made.ids])
+    np.savez(arguments.out, rows=rows, squares=made.squares, labels=made.labels)
+
+
+if __name__ == "__main__":
+    main()

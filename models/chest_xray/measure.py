@@ -21,17 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
-from models.chest_xray.films import NIH14
+from models.chest_xray.films import NIH14, SHARED
 from models.chest_xray.gate import gate_images
-from models.chest_xray.train import SHARED
 from triage.detectors.chest_xray import ChestXray, load
-from triage.domain import statistics
 from triage.domain.image import Radiograph
 from triage.domain.suitability import NotSuitableError
 from triage.phantom import make_thorax, render_radiograph
 from triage.qa.evaluate_films import Scored, figures, read_cases, read_comparator, score
+from triage.qa.robustness import disturbed_scores, robustness
 
 Grey = NDArray[np.float32]
 # Highest mean AUC of models on view, sex, age, folder, trivial numbers or thumbnails (README of the film set).
@@ -185,51 +183,13 @@ def phantoms(detector: ChestXray, seeds: range) -> dict[str, Any]:
     return result
 
 
-def robustness(folder: Path, detector: ChestXray) -> dict[str, Any]:
+def robust(folder: Path, detector: ChestXray) -> dict[str, Any]:
     """Mean AUC over the 14 findings on test_core films with one thing changed."""
     with (folder / "index.csv").open(newline="") as stream:
         rows = [r for r in csv.DictReader(stream) if r["test_core"] == "1"]
-    films = [read_picture(folder / r["file"]).pixels for r in rows]
     dice = np.random.default_rng(4)
-    changes: dict[str, Callable[[Grey], Grey]] = {
-        "as they are": lambda g: g,
-        "noise, sigma 0.05": lambda g: np.clip(g + 0.05 * dice.standard_normal(g.shape, np.float32), 0, 1),
-        "blur, sigma 2 pixels": lambda g: ndimage.gaussian_filter(g, 2),
-        "quantum noise of 100 quanta": lambda g: np.clip(
-            1 - dice.poisson(np.clip(1 - g, 0.02, 1) * 100) / 100, 0, 1
-        ),
-        "gamma 0.6": lambda g: g**0.6,
-        "gamma 1.6": lambda g: g**1.6,
-        "window cut by 15 % on both ends": lambda g: np.clip((g - 0.15) / 0.7, 0, 1),
-        "turned by 5 degrees": lambda g: ndimage.rotate(g, 5, reshape=False, order=1),
-        "black border of 12 %": lambda g: np.pad(g, int(0.12 * len(g))),
-        "white marker": _marked,
-        "mirrored": lambda g: g[:, ::-1],
-    }
-    table = {}
-    for name, change in changes.items():
-        scores = []
-        for film in films:
-            try:
-                found = detector.detect(
-                    Radiograph(np.ascontiguousarray(change(film), dtype=np.float32))
-                ).findings
-                scores.append({f.name: f.probability_raw for f in found})
-            except NotSuitableError:
-                scores.append({})
-        kept = [i for i, s in enumerate(scores) if s]
-        areas = [
-            statistics.auc([rows[i][f] == "1" for i in kept], [scores[i][f] for i in kept]).value
-            for f in NIH14
-        ]
-        table[name] = {"mean_auc": round(float(np.mean(areas)), 3), "refused": len(films) - len(kept)}
-    return table
-
-
-def _marked(grey: Grey) -> Grey:
-    marked = grey.copy()
-    marked[20:60, 20:44] = 1.0
-    return marked
+    scores = [disturbed_scores(read_picture(folder / r["file"]), detector, dice) for r in rows]
+    return robustness([{f: r[f] == "1" for f in NIH14} for r in rows], scores)
 
 
 def main() -> None:
@@ -250,7 +210,7 @@ def main() -> None:
         "films": lambda: gate_on_films(arguments.data, detector),
         "pointing": lambda: pointing(arguments.data, detector),
         "phantoms": lambda: phantoms(detector, range(500, 500 + arguments.seeds)),
-        "robustness": lambda: robustness(arguments.data, detector),
+        "robustness": lambda: robust(arguments.data, detector),
     }
     for name in arguments.only:
         began = time.monotonic()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from triage.detectors.chest_xray import ChestXray, load
+from triage.detectors._runtime import BOUND
+from triage.detectors.chest_xray import RUNTIMES, ChestXray, load
 from triage.detectors.releases import active_release, load_release
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import FINDING_CODES
@@ -48,13 +50,39 @@ def test_the_released_weights_give_the_answers_they_were_released_with(detector:
             assert np.abs(detector.scores(square[0])[0] - logits).max() < _SAME
 
 
-def test_torch_and_openvino_answer_alike(detector: ChestXray, phantom: Callable[..., Radiograph]) -> None:
-    reference = load(RELEASE, "torch")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_answers_within_its_bound(
+    detector: ChestXray, phantom: Callable[..., Radiograph], runtime: str
+) -> None:
+    if runtime == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
 
+    assert apart(detector, load(RELEASE, runtime), phantom) < BOUND[load(RELEASE, runtime).runtime]
+
+
+def test_the_arithmetic_of_the_cuda_runtime_keeps_its_bound(
+    detector: ChestXray, phantom: Callable[..., Radiograph]
+) -> None:
+    halved = load(RELEASE, "torch")
+    scores = halved.scores
+
+    def in_bfloat16(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return scores(square)
+
+    halved.scores = in_bfloat16  # type: ignore[method-assign]
+
+    assert 0 < apart(detector, halved, phantom) < BOUND["torch-cuda"]
+
+
+def apart(one: ChestXray, other: ChestXray, phantom: Callable[..., Radiograph]) -> float:
+    """The largest difference of their raw probabilities on two phantoms."""
+    largest = 0.0
     for seed, findings in ((1, ()), (2, ("pneumothorax",))):
-        ours = {f.name: f.probability_raw for f in detector.detect(phantom(seed, *findings)).findings}
-        theirs = {f.name: f.probability_raw for f in reference.detect(phantom(seed, *findings)).findings}
-        assert max(abs(ours[name] - theirs[name]) for name in ours) < _SAME
+        ours = {f.name: f.probability_raw for f in one.detect(phantom(seed, *findings)).findings}
+        theirs = {f.name: f.probability_raw for f in other.detect(phantom(seed, *findings)).findings}
+        largest = max(largest, *(abs(ours[name] - theirs[name]) for name in ours))
+    return largest
 
 
 @pytest.mark.parametrize("seed", range(1, 5))

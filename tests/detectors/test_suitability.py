@@ -42,7 +42,21 @@ def marked() -> np.ndarray:
 
 
 def prepared(square: np.ndarray) -> PreparedFilm:
-    return PreparedFilm(square=np.ascontiguousarray(square), box=(0, 256, 0, 256), spread=0.8)
+    whole = (0, 256, 0, 256)
+    return PreparedFilm(np.ascontiguousarray(square), box=whole, spread=0.8, clipped=0.0, bits=5.0)
+
+
+@pytest.mark.parametrize("threshold", [0.35, 0.5, 0.65])
+def test_a_film_driven_to_black_and_white_is_refused(threshold: float) -> None:
+    soft = np.random.default_rng(0).random((12, 12)).astype(np.float32)
+    film = np.kron(soft, np.ones((50, 50), np.float32))
+    driven = np.clip((film - threshold) * 12 + 0.5, 0, 1)
+
+    Gate(CornerNetwork(surety=0.0), CONTENT | {"accept": 0.1}).upright(prepare(film), film.shape)
+    with pytest.raises(NotSuitableError) as refusal:
+        Gate(CornerNetwork(), CONTENT).upright(prepare(driven), film.shape)
+
+    assert refusal.value.answer.code is ReasonCode.LOW_QUALITY
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])

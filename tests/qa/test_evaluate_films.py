@@ -164,3 +164,32 @@ def test_an_unreadable_cases_or_comparator_file_is_refused(
     (tmp_path / "odd.csv").write_text("name,effusion\nfilm0,0.5\n")
     with pytest.raises(Refused, match="column path or id"):
         evaluate(cases(graded(4)), BrightnessDetector(), read_grey, tmp_path / "odd.csv", None)
+
+
+def test_the_same_films_disturbed_show_how_far_the_figures_fall(
+    cases: Callable[..., Path], tmp_path: Path
+) -> None:
+    document = evaluate(
+        cases(graded(20)), BrightnessDetector(), read_grey, None, tmp_path / "out", robust=True
+    )
+
+    table = document["robustness"]
+    assert table["as they are"] == {
+        "refused": 0, "mean_auc": 1.0, "fall": 0.0, "findings": {"effusion": 1.0},
+    }  # fmt: skip
+    assert table["gamma 1.6"]["mean_auc"] == 1.0  # darker films keep their order
+    cut = table["window cut by 15 % on both ends"]
+    assert cut["refused"] == 3 and 0 <= cut["fall"] <= 1  # the darkest three are black now
+    assert "window cut by 15 %" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_groups_stand_in_the_csv_and_on_the_page(cases: Callable[..., Path], tmp_path: Path) -> None:
+    evaluate(cases(graded(100)), BrightnessDetector(), read_grey, None, tmp_path / "out")
+
+    with (tmp_path / "out" / "groups.csv").open(newline="") as stream:
+        rows = {(r["finding"], r["group"], r["value"]): r for r in csv.DictReader(stream)}
+    assert (
+        rows["effusion", "view", "PA"]["auc"] == "1.0" and rows["effusion", "view", "PA"]["positives"] == "25"
+    )
+    assert ("effusion", "age", "40-64") in rows
+    assert "view PA" in (tmp_path / "out" / "report.html").read_text()

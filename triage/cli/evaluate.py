@@ -27,6 +27,11 @@ from triage.workflow.releases import load_detector
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write CSV and a page here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--robust",
+    is_flag=True,
+    help="Films: score each once more with noise, blur, borders ... (11 times slower).",
+)
 @click.option("--at-least", type=float, help="Exit 1 when the mean AUC (films) or CPM (scans) is below this.")
 @click.pass_obj
 def evaluate(
@@ -37,6 +42,7 @@ def evaluate(
     comparator: Path | None,
     out: Path | None,
     as_json: bool,
+    robust: bool,
     at_least: float | None,
 ) -> int:
     """Evaluate the active release of DETECTOR."""
@@ -45,7 +51,9 @@ def evaluate(
     loaded = load_detector(detector)
     with Decoder() as decoder:
         if detector == "chest_xray":
-            document = evaluate_films.evaluate(cases, loaded, film_reader(decoder), comparator, out)
+            document = evaluate_films.evaluate(
+                cases, loaded, film_reader(decoder), comparator, out, robust=robust
+            )
             figure = document["mean_auc"]
         else:
             document = evaluate_scans.evaluate(cases, nodules, loaded, scan_reader(decoder), out)

@@ -24,6 +24,7 @@ from triage.domain.finding import FINDING_CODES, Finding
 from triage.domain.image import Radiograph
 from triage.domain.suitability import NotSuitableError
 from triage.qa.film_report import write_report
+from triage.qa.robustness import disturbed_scores, robustness
 
 _MOST_CASES = 1_000_000
 _TOO_FEW = 20  # positives under which a subgroup shows its count and no figure; standards 11.10
@@ -56,10 +57,13 @@ def evaluate(
     read: Callable[[Path], Radiograph],
     comparator: Path | None = None,
     out: Path | None = None,
+    *,
+    robust: bool = False,
 ) -> dict[str, Any]:
-    """The whole evaluation as one JSON document; with `out` also figures.csv, scores.csv and report.html there.
+    """The whole evaluation as one JSON document; with `out` also the files of write_report there.
 
     read    one film of a path; may raise NotSuitableError or Refused, which lists the case as refused
+    robust  every scored film once more under each disturbance: eleven times the time
     raises  Refused when the cases or the comparator cannot be read or name nothing that the detector finds
     """
     cases = read_cases(cases_csv)
@@ -67,6 +71,10 @@ def evaluate(
     other = read_comparator(comparator) if comparator else None
     document: dict[str, Any] = {"release": detector.release, "digest": detector.digest, "cases": len(cases)}
     document |= figures(scored, other)
+    if robust:
+        dice = np.random.default_rng(4)
+        scores = [disturbed_scores(read(case.path), detector, dice) for case in scored.cases]
+        document["robustness"] = robustness([case.labels for case in scored.cases], scores)
     if out is not None:
         write_report(out, document, _score_rows(scored), _curves(scored))
     return document

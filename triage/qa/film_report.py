@@ -1,4 +1,4 @@
-"""The files of a film evaluation: figures.csv, scores.csv, evaluation.json and one page with its plots.
+"""The files of a film evaluation: figures.csv, groups.csv, scores.csv, evaluation.json and one page with its plots.
 
 The plots are SVG made here: a page that a hospital keeps must not need a library or the network to be read.
 """
@@ -24,6 +24,7 @@ _COLUMNS = (
     "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high", "ppv",
     "ppv_low", "ppv_high", "flagged",
 )  # fmt: skip
+_GROUP_COLUMNS = ("n", "positives", "auc", "auc_low", "auc_high")
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:2rem;max-width:1200px;color:#1c2126;background:#fff}"
     "table{border-collapse:collapse}td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #d5dadf}"
@@ -43,6 +44,10 @@ def write_report(
         writer.writerow(["finding", *_COLUMNS])
         for name, row in document["findings"].items():
             writer.writerow([name, *(row.get(c) for c in _COLUMNS)])
+    with (out / "groups.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["finding", "group", "value", *_GROUP_COLUMNS])
+        writer.writerows(_group_rows(document["findings"]))
     if scores:
         with (out / "scores.csv").open("w", newline="") as stream:
             rows = csv.DictWriter(stream, list(scores[0]))
@@ -61,7 +66,8 @@ def _page(document: Mapping[str, Any], curves: Curves) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"<h1>{title}</h1><p>{document['cases']} cases, {len(document['refused'])} refused. Mean AUC "
         f"{document['mean_auc']}. Intervals are 95 %: DeLong on the logit scale, Wilson for proportions.</p>"
-        f"{_table(document['findings'])}<h2>Plots</h2>{plots}"
+        f"{_table(document['findings'])}<h2>By view, sex, age and source</h2>{_groups(document['findings'])}"
+        f"{_robustness(document.get('robustness', {}))}<h2>Plots</h2>{plots}"
         f"<h2>Refused</h2><ul>{refused or '<li>none</li>'}</ul></html>\n"
     )
 
@@ -69,15 +75,62 @@ def _page(document: Mapping[str, Any], curves: Curves) -> str:
 def _table(findings: Mapping[str, Mapping[str, Any]]) -> str:
     head = "".join(
         f"<th>{w}</th>"
-        for w in ("finding", "n", "positives", "AUC", "sensitivity", "specificity", "PPV", "ECE")
+        for w in (
+            "finding",
+            "n",
+            "positives",
+            "AUC",
+            "comparator",
+            "sensitivity",
+            "specificity",
+            "PPV",
+            "ECE",
+        )
     )
     body = ""
     for name, row in findings.items():
         cells = [name, row["n"], row["positives"]]
-        cells += [_interval(row, word) for word in ("auc", "sensitivity", "specificity", "ppv")]
+        cells += [_interval(row, "auc"), _interval(row.get("comparator") or {}, "auc")]
+        cells += [_interval(row, word) for word in ("sensitivity", "specificity", "ppv")]
         cells.append(row["calibration"]["ece"])
-        body += "<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>"
+        body += _row(cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return "<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>"
+
+
+def _group_rows(findings: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    return [
+        [name, group, value, *(figures[c] for c in _GROUP_COLUMNS)]
+        for name, row in findings.items()
+        for group, values in row.get("groups", {}).items()
+        for value, figures in values.items()
+    ]
+
+
+def _groups(findings: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line a finding, one column a group: its AUC, or its positives where they are too few for one."""
+    columns = sorted({(r[1], r[2]) for r in _group_rows(findings)})
+    head = "".join(f"<th>{html.escape(f'{group} {value}')}</th>" for group, value in columns)
+    body = ""
+    for name, row in findings.items():
+        cells = [name]
+        for group, value in columns:
+            figures = row["groups"][group].get(value, {"auc": None, "positives": 0})
+            few = f"{figures['positives']} positive"
+            cells.append(few if figures["auc"] is None else _interval(figures, "auc"))
+        body += _row(cells)
+    return f"<table><thead><tr><th>finding</th>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _robustness(table: Mapping[str, Mapping[str, Any]]) -> str:
+    if not table:
+        return ""
+    body = "".join(_row([name, r["mean_auc"], r["fall"], r["refused"]]) for name, r in table.items())
+    head = "<th>the same films</th><th>mean AUC</th><th>fall</th><th>refused</th>"
+    return f"<h2>Robustness</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _interval(row: Mapping[str, Any], word: str) -> str:
