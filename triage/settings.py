@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     BaseModel,
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from tzlocal import get_localzone_name
 
 from triage.domain.errors import Misconfigured
 
@@ -127,6 +129,8 @@ class Settings(BaseSettings):
     issuer_of_patient_id: Annotated[str, Field(max_length=64)] = (
         ""  # assigning authority of patient ids that come without one; set it before the first study
     )
+    zone: str = ""  # IANA name of the site's time zone; "": this computer's
+    system: Literal["live", "test"] = "test"  # shown in the top bar of every page
     mode: Literal["triage_only", "overlay"] = "triage_only"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     quiet_seconds: Seconds = 10.0
@@ -140,6 +144,13 @@ class Settings(BaseSettings):
     hl7: Hl7Settings = Hl7Settings()
     routes: tuple[RouteSettings, ...] = ()
     ladder: tuple[RungSettings, ...] = DEFAULT_LADDER
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        if zone and zone not in available_timezones():
+            raise ValueError(f"zone: {zone!r} is no IANA time zone such as Europe/Berlin")
+        return zone
 
     @field_validator("ladder")
     @classmethod
@@ -175,6 +186,10 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database.url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'triage.db'}"
+
+    @property
+    def time_zone(self) -> ZoneInfo:
+        return ZoneInfo(self.zone or get_localzone_name())
 
     @property
     def spool(self) -> Path:

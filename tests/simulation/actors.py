@@ -16,7 +16,7 @@ from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import Band, Finding, PriorityClass
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import alerts, events, runs, studies, worklist
+from triage.store import alerts, events, listing, runs, studies
 from triage.workflow import assess, constancy, intake, read, relay, sweep
 from triage.workflow.assess import Result
 from triage.workflow.complete import complete_series
@@ -209,7 +209,7 @@ def _take_over(world: World, name: str) -> None:
 
 def _raise_by_hand(world: World, name: str) -> None:
     with world.database.read() as tx:
-        rows = worklist.listing(tx, worklist.Filters(), world.now(), limit=5)
+        rows = listing.rows(tx, listing.Filters(), world.now(), limit=5)
     if rows:
         chosen = rows[int(world.draw(name) * len(rows))]["study_instance_uid"]
         wanted = PriorityClass(int(1 + 3 * world.draw(name)))

@@ -16,7 +16,7 @@ from typing import Any
 from tests.factories import NOON
 from tests.simulation.world import OPERATOR_ROUTES, ROUTES, SITE, World, digest_of
 from triage.domain.study import CT_CLASSES
-from triage.store import worklist
+from triage.store import listing
 from triage.workflow.read import CLAIM_LENGTH
 
 ALIVE = ("open", "acknowledged", "exhausted")
@@ -328,11 +328,11 @@ class Checker:
         """The order is total, and pages of two show each item once."""
         now = self.world.now()
         with self.world.database.read() as tx:
-            whole = worklist.listing(tx, worklist.Filters(), now, limit=100)
+            whole = listing.rows(tx, listing.Filters(), now, limit=100)
             after, paged = None, []
-            while page := worklist.listing(tx, worklist.Filters(), now, limit=2, after=after):
+            while page := listing.rows(tx, listing.Filters(), now, limit=2, after=after):
                 paged += page
-                after = (page[-1]["group"], page[-1]["due_at"], page[-1]["id"])
+                after = page[-1]["key"]
         assert [r["id"] for r in paged] == [r["id"] for r in whole], "I15: pages differ from the list"
 
     def l5_nothing_of_the_dead(self) -> None:

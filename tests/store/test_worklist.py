@@ -15,9 +15,9 @@ from tests.factories import NOON, Clock, an_arrival
 from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize, sort_key
-from triage.store import policies, schema, studies, worklist
+from triage.store import listing, policies, schema, studies, worklist
 from triage.store.database import Database
-from triage.store.worklist import Filters
+from triage.store.listing import Filters
 from triage.workflow import read
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -67,11 +67,11 @@ def test_the_order_in_sql_is_that_of_the_rule_and_pages_show_each_item_once(
 
     with any_database.read() as tx:
         found, after = [], None
-        while page := worklist.listing(tx, Filters(), now, limit=page_size, after=after):
+        while page := listing.rows(tx, Filters(), now, limit=page_size, after=after):
             found += [r["id"] for r in page]
-            after = (page[-1]["group"], page[-1]["due_at"], page[-1]["id"])
+            after = page[-1]["key"]
         ranks = worklist.ranks(tx, now)
-        assert worklist.total(tx, Filters(), now) == len(drawn)
+        assert listing.total(tx, Filters(), now) == len(drawn)
 
     assert found == [key[2] for key in sorted(expected)]
     assert [i for i, _ in sorted(ranks.items(), key=lambda r: r[1][0])] == found
@@ -155,7 +155,7 @@ def test_a_claim_ends_by_itself_and_is_its_own_readers_to_renew(any_database: Da
         assert worklist.take_claim(tx, item, "b", clock(), TEN_MINUTES, take_over=True)
         assert worklist.open_claims(tx, "b", clock()) == 1
         assert worklist.expired_claims(tx, clock()) == []
-        assert worklist.expired_claims(tx, clock.advance(600)) == [(item, 1, "b")]
+        assert worklist.expired_claims(tx, clock.advance(600)) == [(item, 1, "b", [])]
         assert worklist.live_claim(tx, item, clock()) is None
         assert not worklist.drop_claim(tx, item, "b")
 
@@ -166,14 +166,14 @@ def test_filters_narrow_and_hidden_critical_studies_are_counted(any_database: Da
     with any_database.read() as tx:
 
         def shown(**values: object) -> int:
-            return len(worklist.listing(tx, Filters(**values), NOON, limit=10))  # type: ignore[arg-type]
+            return len(listing.rows(tx, Filters(**values), NOON, limit=10))  # type: ignore[arg-type]
 
         assert shown() == 2 and shown(modalities=["CT"]) == 1 and shown(locations=["ER"]) == 1
         assert shown(text="A1") == 1 and shown(text="doe^") == 2 and shown(text="100%") == 0
         assert shown(reader="nobody") == 0 and shown(alerts_open=True) == 0
-        assert worklist.hidden_critical(tx, Filters(), NOON) == 0
-        assert worklist.hidden_critical(tx, Filters(modalities=["CT"]), NOON) == 1
-        assert worklist.hidden_critical(tx, Filters(priority_classes=[0]), NOON) == 1
+        assert listing.hidden_critical(tx, Filters(), NOON) == 0
+        assert listing.hidden_critical(tx, Filters(modalities=["CT"]), NOON) == 1
+        assert listing.hidden_critical(tx, Filters(priority_classes=[0]), NOON) == 1
 
 
 def test_a_change_by_an_old_version_is_refused(any_database: Database) -> None:

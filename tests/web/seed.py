@@ -18,7 +18,7 @@ from triage.store import policies, runs, studies, users, worklist
 from triage.store.database import Database
 from triage.store.schema import metadata
 from triage.workflow import accounts, intake
-from triage.workflow.alert import settle_alerts
+from triage.workflow.alert import settle_alerts, settle_study
 from triage.workflow.rank import rank
 from triage.workflow.site import Site, new_id
 
@@ -94,6 +94,21 @@ class Sown:
             settle_alerts(tx, study_id, SITE, new_id, arrived + timedelta(seconds=20))
         self.uids.append(uid)
         return uid
+
+    def take_back(self, uid: str) -> None:
+        """A newer run of the same images finds nothing."""
+        with self.database.write() as tx:
+            study_id = studies.find_study(tx, uid) or 0
+            old = runs.current(tx, study_id)[0]
+            again, _ = runs.request(
+                tx, study_id=study_id, series_id=old["series_id"], release_id=old["release_id"], input_digest="again",
+                sop_instance_uids=old["sop_instance_uids"], queue="routine", policy_version=1, mode="triage_only",
+                now=self.now,
+            )  # fmt: skip
+            runs.lease(tx, again, "token", self.now, timedelta(seconds=60))
+            runs.finish(tx, again, "token", "finished", self.now, runtime="torch cpu")
+            runs.supersede_older(tx, again)
+            settle_study(tx, study_id, SITE, new_id, self.now)
 
     def _item(
         self, tx: Connection, study_id: int, ordered: OrderedPriority, arrived: datetime, modality: str,

@@ -17,12 +17,14 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from tests.web.conftest import Clock
-from tests.web.seed import Sown, a_day, flag, pneumothorax
+from tests.web.seed import SITE, Sown, a_day, flag, pneumothorax
 from triage.domain.suitability import SENTENCES, NotSuitable, ReasonCode
 from triage.settings import Settings
-from triage.store import audit, events, reading, studies
-from triage.web.present import COLUMNS
+from triage.store import alerts, audit, events, reading, studies
+from triage.web import columns
 from triage.workflow import accounts, read
+from triage.workflow.alert import climb_ladders
+from triage.workflow.site import new_id
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -144,7 +146,7 @@ def test_t01_default_columns_in_order_and_positions_of_the_server(visit: Visit, 
     a_day(sown)
     page = visit("ann", size={"width": 1900, "height": 900})
     shown = page.eval_on_selector_all(".rows thead th", "ths => ths.map(t => t.className.slice(2))")
-    assert shown == [c.id for c in COLUMNS]
+    assert shown == [c.id for c in columns.ALL if c.first]
     assert len(shown) == 17
     visible = page.eval_on_selector_all(".rows thead th", "ths => ths.filter(t => t.offsetWidth > 0).length")
     assert visible == 16  # one site: its column is hidden
@@ -159,7 +161,9 @@ def test_t02_many_studies_few_rows_in_the_document(visit: Visit, sown: Sown) -> 
         for n in range(200):
             sown.add_in(tx, minutes_ago=n + 1)
     page = visit("ann")
-    until(page, "document.querySelector('.rows table').getAttribute('aria-rowcount') === '201'")
+    until(
+        page, "document.querySelector('.rows table').getAttribute('aria-rowcount') === '202'"
+    )  # two rows of headers
     assert page.locator("#rows tr").count() <= 80
     page.keyboard.press("j")
     page.keyboard.press("End")
@@ -257,6 +261,13 @@ def test_t08_a_frozen_order_stays_until_it_is_let_go(visit: Visit, sown: Sown) -
     assert uids(page) == order
     page.keyboard.press("f")
     until(page, "u => document.querySelector(`tr[data-uid='${u}']`) !== null", new)
+    page.evaluate(
+        "window.real = performance.now.bind(performance); performance.now = () => real() + 601_000 * (window.later ?? 0)"
+    )
+    page.keyboard.press("f")
+    assert "frozen" in page.inner_text("#order")
+    page.evaluate("window.later = 1")
+    until(page, "!document.getElementById('order').innerText.includes('frozen')")  # ten minutes are the most
 
 
 def test_t11_a_filter_that_hides_a_critical_study_says_so(visit: Visit, sown: Sown) -> None:
@@ -267,6 +278,148 @@ def test_t11_a_filter_that_hides_a_critical_study_says_so(visit: Visit, sown: So
     until(page, "u => document.querySelector(`tr[data-uid='${u}']`) !== null", day["pneumothorax"])
     page.go_back()
     until(page, "u => document.querySelector(`tr[data-uid='${u}']`) === null", day["pneumothorax"])
+
+
+def test_t09_back_and_reload_lead_to_the_same_rows_place_and_focus(visit: Visit, sown: Sown) -> None:
+    with sown.database.write() as tx:
+        for n in range(150):
+            sown.add_in(tx, minutes_ago=200 - n, modality="CT" if n % 3 == 0 else "DX", view="", images=1)
+    page = visit("ann", "/worklist?modality=DX")
+    page.evaluate("document.querySelector('.rows').scrollTop = 900")
+    page.wait_for_timeout(400)
+    chosen = page.evaluate(
+        """[...document.querySelectorAll('#rows tr[data-uid]')]
+           .find(r => r.getBoundingClientRect().top > 400).dataset.uid"""
+    )
+    choose_row(page, chosen)
+    before = top_of(page, chosen)
+    page.keyboard.press("w")
+    page.wait_for_selector("#panel header")
+    page.go_back()
+    until(page, "document.getElementById('panel').hidden")
+    assert page.url.endswith("/worklist?modality=DX")
+    assert abs(top_of(page, chosen) - before) <= 1
+    assert page.evaluate("document.activeElement.dataset.uid") == chosen
+    page.reload()
+    page.wait_for_selector(".rows table[data-loaded]")
+    until(page, "u => document.activeElement.dataset.uid === u", chosen)
+    assert abs(top_of(page, chosen) - before) <= 1
+    assert "MR" not in page.inner_text("#rows")
+
+
+def test_t10_a_sorted_list_says_so_and_0_leads_back(visit: Visit, sown: Sown) -> None:
+    a_day(sown)
+    page = visit("ann")
+    order = uids(page)
+    header = ".rows th.c-age"
+    page.click(f"{header} button")
+    until(page, "document.querySelector('.rows th.c-age').ariaSort === 'ascending'")
+    until(
+        page, "document.getElementById('order').innerText.startsWith('Sorted by Waiting. Not reading order.')"
+    )
+    page.click(f"{header} button")
+    until(page, "document.querySelector('.rows th.c-age').ariaSort === 'descending'")
+    until(page, "u => document.querySelector('#rows tr[data-uid]').dataset.uid === u", sown.uids[3])  # 25 h
+    places = page.eval_on_selector_all("#rows td.c-pos", "tds => tds.map(t => t.textContent.trim())")
+    assert places[0] == str(order.index(sown.uids[3]) + 1)  # the true place is told beside the shown one
+    settle(page)
+    page.keyboard.press("0")
+    until(page, "document.querySelector('.rows th.c-age').ariaSort === 'none'")
+    until(
+        page,
+        "o => [...document.querySelectorAll('#rows tr[data-uid]')].map(r => r.dataset.uid).join() === o",
+        ",".join(order),
+    )
+
+
+def test_filters_under_the_headers_stand_in_the_url_but_for_names(visit: Visit, sown: Sown) -> None:
+    day = a_day(sown)
+    page = visit("ann")
+    page.click("[data-pick=modality]")
+    page.click("#pick >> text=MR")
+    until(page, "document.querySelectorAll('#rows tr[data-uid]').length === 1")
+    assert uids(page) == [day["mr"]]
+    assert "modality=MR" in page.url
+    page.keyboard.press("Escape")
+    page.keyboard.press("Shift+Escape")
+    until(page, "document.querySelectorAll('#rows tr[data-uid]').length > 5")
+    page.fill("[data-naming=pat]", "haas")
+    until(page, "document.querySelectorAll('#rows tr[data-uid]').length === 1")
+    assert uids(page) == [day["edema"]]
+    assert "haas" not in page.url
+    page.reload()
+    page.wait_for_selector(".rows table[data-loaded]")
+    assert page.input_value("[data-naming=pat]") == "haas"
+    page.keyboard.press("Shift+Escape")
+    page.fill("[data-filter=description]", "nothing like this")
+    page.wait_for_selector("text=No study matches. 11 hidden by: nothing like this.")
+
+
+def test_columns_density_and_views_are_kept_for_this_person(visit: Visit, sown: Sown) -> None:
+    a_day(sown)
+    page = visit("lead", "/worklist?modality=DX")
+    page.keyboard.press("s")
+    page.check("dialog [data-column=acc]")
+    page.uncheck("dialog [data-column=desc]")
+    page.select_option("dialog [name=density]", "comfortable")
+    page.click("dialog >> text=Apply")
+    page.wait_for_selector(".rows th.c-acc")
+    assert page.locator(".rows th.c-desc").count() == 0
+    assert page.evaluate("document.querySelector('#rows tr[data-uid]').offsetHeight") >= 34
+    page.wait_for_selector(".rows table[data-loaded]")
+    page.keyboard.press("s")
+    page.fill("dialog fieldset:last-of-type input:not([type])", "Films")
+    page.check("dialog >> text=shared with all")
+    page.click("dialog >> text=Save view")
+    page.wait_for_selector(".toast >> text=Saved.")
+    other = visit("ann")
+    other.keyboard.press("s")
+    other.click("dialog >> text=Films")
+    other.wait_for_url("**/worklist?modality=DX")
+    other.wait_for_selector(".rows th.c-acc")
+
+
+def test_bulk_acts_do_what_can_be_done_and_name_what_was_refused(visit: Visit, sown: Sown) -> None:
+    for n in range(4):
+        sown.add(minutes_ago=50 - n)
+    with sown.database.write() as tx:
+        read.claim(tx, sown.uids[2], "ben", sown.now)
+    page = visit("ann")
+    page.keyboard.press("j")
+    for _ in range(2):
+        page.keyboard.press("Shift+J")
+    assert page.inner_text("#bulk") == "3 selected: act (B)"
+    page.keyboard.press("b")
+    page.keyboard.press("1")
+    page.wait_for_selector("dialog select")
+    page.click("dialog >> text=Assign")
+    page.wait_for_selector(".toast.bad >> text=2 done, 1 refused")
+    assert page.inner_text("#bulk") == "1 selected: act (B)"
+    until(
+        page,
+        "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('you')",
+        sown.uids[0],
+    )
+
+
+def test_keys_can_be_changed_and_switched_off(visit: Visit, sown: Sown) -> None:
+    sown.add()
+    page = visit("ann", "/help/keys")
+    page.fill("[name=key-down]", "q")
+    page.click("text=Save keys")
+    page.goto(page.url.replace("/help/keys", "/worklist"))
+    page.wait_for_selector(".rows table[data-loaded]")
+    page.keyboard.press("q")
+    until(page, "document.querySelector('tr[aria-current]') !== null")
+    page.goto(page.url.replace("/worklist", "/help/keys"))
+    page.uncheck("[name=single]")
+    page.click("text=Save keys")
+    page.goto(page.url.replace("/help/keys", "/worklist"))
+    page.wait_for_selector(".rows table[data-loaded]")
+    page.keyboard.press("f")
+    assert "frozen" not in page.inner_text("#order")
+    page.keyboard.press("ArrowDown")
+    until(page, "document.querySelector('tr[aria-current]') !== null")
 
 
 def test_a_search_finds_and_its_text_stands_in_no_url(visit: Visit, sown: Sown) -> None:
@@ -360,6 +513,20 @@ def test_t15_next_gives_three_readers_different_studies_best_first(visit: Visit,
         until(page, "u => (document.querySelector('#panel header')?.dataset.uid ?? '') !== u", before)
         taken.append(page.evaluate("document.querySelector('#panel header').dataset.uid"))
     assert taken == expected[:9]
+
+
+def test_asking_for_a_held_study_is_told_to_both(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    ann, ben = visit("ann"), visit("ben")
+    choose_row(ann, uid)
+    ann.keyboard.press("c")
+    until(ben, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('Ann')", uid)
+    choose_row(ben, uid)
+    ben.keyboard.press("Enter")
+    ben.click("dialog[open] >> text=ask Dr. Ann for it instead")
+    ann.wait_for_selector(".toast >> text=Dr. Ben asks you for Doe, Jane")
+    ann.keyboard.press("r")
+    ben.wait_for_selector(".toast >> text=Doe, Jane F 67y is free now")
 
 
 def test_the_panel_follows_the_row_and_a_late_answer_shows_no_other_patient(visit: Visit, sown: Sown) -> None:
@@ -459,6 +626,37 @@ def test_t18_t20_a_critical_alert_shows_at_once_and_closes_everywhere_by_an_act(
     assert trail[-1]["actor"] == "ann"
 
 
+def test_t21_a_ladder_without_an_answer_steps_once_each(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(patient="Doe^Jane", findings=(pneumothorax(),), minutes_ago=1)
+    page = visit("ann")
+    page.wait_for_selector(".banner")
+    for minutes, step in ((3.1, 1), (5.1, 2), (10.1, 3), (15.1, 4)):
+        with sown.database.write() as tx:
+            climb_ladders(
+                tx, SITE.ladder, timedelta(minutes=9), new_id, sown.now + timedelta(minutes=minutes)
+            )
+            climb_ladders(
+                tx, SITE.ladder, timedelta(minutes=9), new_id, sown.now + timedelta(minutes=minutes)
+            )  # the scheduler's clock ticks often
+        with sown.database.read() as tx:
+            alert = alerts.of_study(tx, studies.find_study(tx, uid) or 0)[0]
+        assert alert["step"] == step
+    until(page, "document.querySelector('.banner')?.innerText.includes('step 4') ?? false")
+
+
+def test_t22_a_withdrawn_flag_is_said_and_the_row_falls_to_its_order_alone(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(patient="Doe^Jane", findings=(pneumothorax(),), ordered="URGENT", minutes_ago=1)
+    page = visit("ann")
+    page.wait_for_selector(".banner")
+    sown.take_back(uid)
+    until(page, "document.querySelector('.banner') === null")
+    page.wait_for_selector(".bar >> text=Withdrawn: suspected pneumothorax, Doe, Jane")
+    assert cell(page, uid, "ai").replace("\n", " ").startswith("↺ withdrawn")
+    assert "ELEVATED" in cell(page, uid, "why")
+    page.goto(page.url.replace("/worklist", "/alerts"))
+    assert "withdrawn" in page.inner_text("table")
+
+
 def test_the_phone_page_acknowledges_in_two_taps_without_a_full_name(visit: Visit, sown: Sown) -> None:
     sown.add(patient="Doe^Jane", findings=(pneumothorax(),))
     page = visit("ann", "/m", size=PHONE)
@@ -494,7 +692,8 @@ def test_t24_a_page_that_hears_nothing_says_so_and_refuses_acts(visit: Visit, so
 def test_t23_when_ai_is_down_the_page_says_so_and_the_rows_do(visit: Visit, sown: Sown) -> None:
     waiting = sown.add(state="requested", minutes_ago=20)
     page = visit("ann")
-    page.wait_for_selector(".bar >> text=oldest waiting run since")
+    page.wait_for_selector(".bar >> text=Chest film model: no answer since")
+    assert "1 study waits. Order: ordered priority" in page.inner_text("#bars")
     assert cell(page, waiting, "ai").replace("\n", " ").startswith("∅ not analysed: triage is not working")
     assert "degraded" in page.inner_text("#light")
 
@@ -564,7 +763,7 @@ def test_t27_axe_finds_nothing_on_any_page(
     wrong = []
     for user, path in (
         ("ann", "/worklist"), ("ann", f"/worklist/{day['pneumothorax']}"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"),
-        ("ann", "/m"), ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"),
+        ("ann", "/worklist?sort=age&modality=CT"), ("ann", "/worklist?modality=XX"), ("ann", "/m"), ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"),
         ("ann", "/help/keys"), ("ann", "/api/docs"), ("ann", "/covered"),
     ):  # fmt: skip
         page = visit(user, path, size=size, theme=theme)

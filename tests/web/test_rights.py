@@ -31,7 +31,15 @@ MAY = {
     "POST /sign-out": EVERYBODY,
     "GET /covered": ANYONE,
     "GET /help/keys": EVERYBODY,
-    "POST /preferences/theme": EVERYBODY,
+    "POST /help/keys": EVERYBODY,
+    "POST /preferences/appearance": EVERYBODY,
+    "PUT /api/v1/preferences": EVERYBODY,
+    "GET /words/<string(length=2):name>": EVERYBODY,
+    "GET /api/v1/views": READERS,
+    "PUT /api/v1/views": READERS,
+    "DELETE /api/v1/views/<string(maxlength=60):name>": READERS,
+    "POST /api/v1/worklist/acts": ACTORS,
+    "POST /api/v1/studies/<uid:uid>/ask": ACTORS,
     "GET /api/openapi.json": ANYONE,
     "GET /api/docs": ANYONE,
     "GET /api/v1/worklist": READERS,
@@ -75,7 +83,12 @@ def name(route: Route) -> str:
 
 
 def url(route: Route, uid: str) -> str:
-    path = route.path.replace("<uid:uid>", uid).replace("<id:alert_id>", "1")
+    path = (
+        route.path.replace("<uid:uid>", uid)
+        .replace("<id:alert_id>", "1")
+        .replace("<string(length=2):name>", "de")
+    )
+    path = path.replace("<string(maxlength=60):name>", "night")
     return path.replace("<any(acknowledge,handover):act>", "acknowledge")
 
 

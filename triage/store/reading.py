@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
@@ -22,6 +22,8 @@ from triage.store.schema import (
     study,
     worklist_item,
 )
+
+READ_TAB = timedelta(hours=48)  # how long a read study stands under its tab
 
 # --- feedback ------------------------------------------------------------------------------------------------
 
@@ -223,17 +225,50 @@ def oldest_waiting(tx: Connection) -> datetime | None:
     return oldest
 
 
+def last_image(tx: Connection) -> tuple[datetime, str] | None:
+    """When the newest image came, and from which AE title."""
+    query = (
+        select(series.c.last_instance_at, series.c.calling_ae_title)
+        .join(study, study.c.id == series.c.study_id)
+        .where(study.c.constancy.is_(False))
+        .order_by(series.c.last_instance_at.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).first()
+    return (row[0], row[1]) if row else None
+
+
+def bytes_received(tx: Connection, since: datetime) -> int:
+    query = select(func.coalesce(func.sum(instance.c.size_bytes), 0)).where(instance.c.received_at >= since)
+    return int(tx.execute(query).scalar_one())
+
+
+def analysis_seconds(tx: Connection, since: datetime, limit: int = 2000) -> list[float]:
+    """From asking for an analysis to its end, of the newest that ended since then."""
+    query = (
+        select(run.c.requested_at, run.c.finished_at)
+        .where(run.c.state == "completed", run.c.finished_at >= since)
+        .order_by(run.c.id.desc())
+        .limit(limit)
+    )
+    return [(ended - asked).total_seconds() for asked, ended in tx.execute(query).tuples()]
+
+
 def names(tx: Connection, column: str) -> list[str]:
-    """Values that a coded filter offers: "modality", "location" or "site"."""
+    """Values that a coded filter offers: "modality", "location", "site" or "sender"."""
     source = {
         "modality": worklist_item.c.modality,
         "location": worklist_item.c.location,
         "site": study.c.site,
+        "sender": series.c.calling_ae_title,
     }[column]
+    source_tables = worklist_item.join(study, study.c.id == worklist_item.c.study_id)
+    if column == "sender":
+        source_tables = source_tables.join(series, series.c.study_id == study.c.id)
     query = (
         select(source)
         .distinct()
-        .select_from(worklist_item.join(study, study.c.id == worklist_item.c.study_id))
+        .select_from(source_tables)
         .where(study.c.constancy.is_(False), source != "", worklist_item.c.state != "withdrawn")
         .order_by(source)
         .limit(100)
@@ -265,7 +300,7 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
     read = (
         select(w.id)
         .join(study, study.c.id == w.study_id)
-        .where(w.state == "read", study.c.constancy.is_(False))
+        .where(w.state == "read", w.read_at >= now - READ_TAB, study.c.constancy.is_(False))
         .limit(1000)
         .subquery()
     )

@@ -415,6 +415,31 @@ def oldest_waiting(tx: Connection) -> datetime | None:
     return oldest
 
 
+def places(tx: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """{study id: {"place" in its queue from 1, "attempts", "requested_at"}} of its oldest run that is not done."""
+    waiting = (RunState.REQUESTED.value, RunState.RUNNING.value)
+    place = func.row_number().over(partition_by=run.c.queue, order_by=(run.c.requested_at, run.c.id))
+    queued = (
+        select(run.c.study_id, run.c.attempts, run.c.requested_at, place.label("place"))
+        .where(run.c.state.in_(waiting))
+        .subquery()
+    )
+    query = select(queued).where(queued.c.study_id.in_(list(study_ids))).order_by(queued.c.place.desc())
+    return {int(r["study_id"]): dict(r) for r in tx.execute(query).mappings()} if study_ids else {}
+
+
+def waiting_by_detector(tx: Connection) -> list[tuple[str, int, datetime]]:
+    """[(detector, runs that wait, since when the oldest)]"""
+    query = (
+        select(release.c.detector, func.count(), func.min(run.c.requested_at))
+        .join(release, release.c.id == run.c.release_id)
+        .where(run.c.state == RunState.REQUESTED.value)
+        .group_by(release.c.detector)
+        .order_by(release.c.detector)
+    )
+    return [(d, int(n), at) for d, n, at in tx.execute(query).tuples()]
+
+
 def nobody_takes(tx: Connection, now: datetime, patience: timedelta) -> bool:
     """Rows wait longer than `patience` although no run is being worked on: the workers do not hear (F16)."""
     oldest = oldest_waiting(tx)

@@ -1,12 +1,11 @@
-"""The reading worklist: items, the order in SQL, claims.
+"""The reading worklist: items, the order in SQL, claims. What a page shows of it is asked in `store.listing`.
 
-`ORDER` says in SQL what `domain.priority.sort_key` says in Python; a property test holds the two together.
+`order_group` says in SQL what `domain.priority.sort_key` says in Python; a property test holds the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,14 +13,14 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, lite
 
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Override, Priority
-from triage.store.schema import alert, claim, patient, series, study, worklist_item
+from triage.store.schema import claim, study, worklist_item
 from triage.store.upsert import insert_or_get
 
 OPEN_STATES = ("arriving", "to_read", "claimed")
 HIGH, CRITICAL = int(PriorityClass.HIGH), int(PriorityClass.CRITICAL)
 
 
-def _group(class_column: ColumnElement[Any], now: datetime) -> ColumnElement[int]:
+def order_group(class_column: ColumnElement[Any], now: datetime) -> ColumnElement[int]:
     """0 critical, 1 high or overdue, 2 elevated, 3 routine: an item past its bound counts as high."""
     overdue = and_(worklist_item.c.bound_at < now, class_column < HIGH)
     return case((overdue, literal(CRITICAL - HIGH)), else_=CRITICAL - class_column)
@@ -162,6 +161,7 @@ def take_claim(
     changed = tx.execute(
         query.values(
             reader=reader,
+            asked_by=case((claim.c.reader == reader, claim.c.asked_by), else_=""),
             claimed_at=case((claim.c.reader == reader, claim.c.claimed_at), else_=now),
             expires_at=now + length,
         )
@@ -186,16 +186,32 @@ def open_claims(tx: Connection, reader: str, now: datetime) -> int:
     )
 
 
-def expired_claims(tx: Connection, now: datetime) -> list[tuple[int, int, str]]:
-    """(item id, study id, reader) of claims that ended; removes them."""
+def expired_claims(tx: Connection, now: datetime) -> list[tuple[int, int, str, list[str]]]:
+    """(item id, study id, reader, who waits for it) of claims that ended; removes them."""
     rows = tx.execute(
-        select(claim.c.id, claim.c.worklist_item_id, claim.c.reader, worklist_item.c.study_id)
+        select(
+            claim.c.id, claim.c.worklist_item_id, claim.c.reader, claim.c.asked_by, worklist_item.c.study_id
+        )
         .join(worklist_item, worklist_item.c.id == claim.c.worklist_item_id)
         .where(claim.c.expires_at <= now)
     ).all()
     if rows:
         tx.execute(delete(claim).where(claim.c.id.in_([r.id for r in rows]), claim.c.expires_at <= now))
-    return [(int(r.worklist_item_id), int(r.study_id), r.reader) for r in rows]
+    return [(int(r.worklist_item_id), int(r.study_id), r.reader, r.asked_by.split("\n")[1:]) for r in rows]
+
+
+def note_asker(tx: Connection, claim_id: int, person: str) -> None:
+    """Kept with the claim, one a line; twice by one person is once."""
+    line = f"\n{person}"
+    tx.execute(
+        update(claim)
+        .where(claim.c.id == claim_id, (claim.c.asked_by + "\n").not_like(f"%{line}\n%"))
+        .values(asked_by=claim.c.asked_by + line)
+    )
+
+
+def askers(held: dict[str, Any] | None) -> list[str]:
+    return held["asked_by"].split("\n")[1:] if held else []
 
 
 def best_free(tx: Connection, reader: str, now: datetime) -> int | None:
@@ -216,108 +232,12 @@ def best_free(tx: Connection, reader: str, now: datetime) -> int | None:
                 select(claim.c.worklist_item_id).where(claim.c.reader == reader, claim.c.expires_at > now)
             ),
         )
-        .order_by(_group(worklist_item.c.priority_class, now), worklist_item.c.due_at, worklist_item.c.id)
+        .order_by(
+            order_group(worklist_item.c.priority_class, now), worklist_item.c.due_at, worklist_item.c.id
+        )
         .limit(1)
     )
     return tx.execute(query).scalar_one_or_none()
-
-
-# --- the list ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filters:
-    """What a list may be narrowed by; every value is bound, never spliced (T14)."""
-
-    states: Sequence[str] = OPEN_STATES
-    modalities: Sequence[str] = ()
-    priority_classes: Sequence[int] = ()
-    ai_statuses: Sequence[str] = ()
-    locations: Sequence[str] = ()
-    sites: Sequence[str] = ()
-    reader: str = ""  # claimed by
-    alerts_open: bool = False
-    text: str = ""  # accession, patient id or name, description
-    study_uid: str = ""  # this study alone
-
-
-def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
-    w = worklist_item.c
-    conditions: list[ColumnElement[bool]] = [study.c.constancy.is_(False), w.state.in_(list(filters.states))]
-    for column, values in (
-        (w.modality, filters.modalities),
-        (w.priority_class, filters.priority_classes),
-        (w.ai_status, filters.ai_statuses),
-        (w.location, filters.locations),
-        (study.c.site, filters.sites),
-    ):
-        if values:
-            conditions.append(column.in_(list(values)))
-    if filters.reader:
-        conditions.append(and_(claim.c.reader == filters.reader, claim.c.expires_at > now))
-    if filters.alerts_open:
-        conditions.append(
-            w.study_id.in_(select(alert.c.study_id).where(alert.c.state.in_(("open", "exhausted"))))
-        )
-    if filters.study_uid:
-        conditions.append(study.c.study_instance_uid == filters.study_uid)
-    if filters.text:
-        found = f"%{_escaped(filters.text)}%"
-        conditions.append(
-            or_(
-                study.c.accession_number == filters.text,
-                patient.c.patient_id == filters.text,
-                patient.c.patient_name.ilike(found, escape="\\"),
-                study.c.study_description.ilike(found, escape="\\"),
-            )
-        )
-    return conditions
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def listing(
-    tx: Connection,
-    filters: Filters,
-    now: datetime,
-    *,
-    limit: int,
-    after: tuple[int, datetime, int] | None = None,
-) -> list[dict[str, Any]]:
-    """Rows in true order with everything a page shows of a study; index worklist_item_open.
-
-    after  (group, due_at, id) of the last row of the page before (keyset, never OFFSET)
-    """
-    w = worklist_item.c
-    group = _group(w.priority_class, now)
-    conditions = _conditions(filters, now)
-    if after is not None:
-        g, due, last = after
-        conditions.append(
-            or_(group > g, and_(group == g, or_(w.due_at > due, and_(w.due_at == due, w.id > last))))
-        )
-    query = (
-        select(
-            worklist_item,
-            group.label("group"),
-            study.c.study_instance_uid, study.c.accession_number, study.c.study_description,
-            study.c.acquired_at, study.c.site, study.c.patient_age_years, study.c.referring_physician_name,
-            study.c.first_received_at, study.c.last_received_at, study.c.timezone_offset,
-            patient.c.patient_id.label("patient_code"), patient.c.issuer_of_patient_id, patient.c.patient_name,
-            patient.c.patient_birth_date, patient.c.patient_sex,
-            case((claim.c.expires_at > now, claim.c.reader)).label("claimed_by"),
-            case((claim.c.expires_at > now, claim.c.expires_at)).label("claimed_until"),
-        )
-        .join(study, study.c.id == w.study_id)
-        .join(patient, patient.c.id == study.c.patient_id)
-        .outerjoin(claim, claim.c.worklist_item_id == w.id)
-        .where(*conditions)
-        .order_by(group, w.due_at, w.id)
-        .limit(limit)
-    )  # fmt: skip
-    return [dict(r) for r in tx.execute(query).mappings()]
 
 
 def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
@@ -326,8 +246,8 @@ def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) 
     item_ids  only these are told (at most a page of them); None for all
     """
     w = worklist_item.c
-    with_ai = func.row_number().over(order_by=(_group(w.priority_class, now), w.due_at, w.id))
-    without = func.row_number().over(order_by=(_group(w.base_class, now), w.bound_at, w.id))
+    with_ai = func.row_number().over(order_by=(order_group(w.priority_class, now), w.due_at, w.id))
+    without = func.row_number().over(order_by=(order_group(w.base_class, now), w.bound_at, w.id))
     placed = (
         select(w.id, with_ai.label("with_ai"), without.label("without"))
         .join(study, study.c.id == w.study_id)
@@ -338,70 +258,3 @@ def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) 
     if item_ids is not None:
         query = query.where(placed.c.id.in_(list(item_ids)))
     return {int(i): (int(a), int(b)) for i, a, b in tx.execute(query).tuples()}
-
-
-def total(tx: Connection, filters: Filters, now: datetime) -> int:
-    query = (
-        select(func.count())
-        .select_from(worklist_item)
-        .join(study, study.c.id == worklist_item.c.study_id)
-        .join(patient, patient.c.id == study.c.patient_id)
-        .outerjoin(claim, claim.c.worklist_item_id == worklist_item.c.id)
-        .where(*_conditions(filters, now))
-    )
-    return int(tx.execute(query).scalar_one())
-
-
-def hidden_critical(tx: Connection, filters: Filters, now: datetime) -> int:
-    """Open critical studies with an unanswered alert or no reader that these filters do not show."""
-    open_critical = Filters(priority_classes=(CRITICAL,))
-    narrowed = Filters(
-        states=[s for s in filters.states if s in OPEN_STATES] or ["-"],
-        modalities=filters.modalities,
-        priority_classes=[c for c in filters.priority_classes if c == CRITICAL]
-        or ([CRITICAL] if not filters.priority_classes else [-1]),
-        ai_statuses=filters.ai_statuses,
-        locations=filters.locations,
-        sites=filters.sites,
-        reader=filters.reader,
-        alerts_open=filters.alerts_open,
-        text=filters.text,
-    )
-    return total(tx, open_critical, now) - total(tx, narrowed, now)
-
-
-def image_counts(tx: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """{study id: {"received", "expected" or None, "complete_because"}}."""
-    counts: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(study_ids), 500):
-        rows = tx.execute(
-            select(
-                series.c.study_id, series.c.instance_count, series.c.expected_count, series.c.complete_because,
-                series.c.state,
-            ).where(series.c.study_id.in_(list(study_ids[start : start + 500])))
-        )  # fmt: skip
-        for r in rows:
-            c = counts.setdefault(r.study_id, {"received": 0, "expected": 0, "complete_because": ""})
-            c["received"] += r.instance_count
-            known = (
-                r.expected_count
-                if r.expected_count is not None
-                else (r.instance_count if r.state == "complete" else None)
-            )
-            c["expected"] = None if known is None or c["expected"] is None else c["expected"] + known
-            c["complete_because"] = r.complete_because or c["complete_because"]
-    return counts
-
-
-def open_alert_of(tx: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """{study id: newest alert} for the alert column."""
-    found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(study_ids), 500):
-        rows = tx.execute(
-            select(alert)
-            .where(alert.c.study_id.in_(list(study_ids[start : start + 500])))
-            .order_by(alert.c.id)
-        ).mappings()
-        for r in rows:
-            found[r["study_id"]] = dict(r)
-    return found

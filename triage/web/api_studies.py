@@ -84,6 +84,12 @@ def claim(call: Call, uid: str) -> dict[str, Any]:
     return one_item(call, uid)
 
 
+def ask(call: Call, uid: str) -> dict[str, Any]:
+    """Ask whoever holds the study for it."""
+    read.ask(call.tx, uid, call.who.name, call.now)
+    return one_item(call, uid)
+
+
 def release(call: Call, uid: str) -> dict[str, Any]:
     """Give the study back."""
     read.release(call.tx, uid, call.who.name, call.now, version=call.version)
@@ -217,7 +223,7 @@ def _series(s: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prior(p: dict[str, Any]) -> dict[str, Any]:
-    flagged = [r["text"] for r in p["reasons"] or [] if r["code"].startswith("AI_")]
+    flags = [r for r in p["reasons"] or [] if r["code"].startswith("AI_")]
     return {
         "study_uid": p["study_instance_uid"],
         "description": p["study_description"],
@@ -225,45 +231,66 @@ def _prior(p: dict[str, Any]) -> dict[str, Any]:
         "acquired_at": stamp(p["acquired_at"] or p["first_received_at"]),
         "state": p["state"] or "",
         "ai_status": p["ai_status"] or None,
-        "flagged": flagged,
+        "flagged": [r["text"] for r in flags],
+        "flagged_names": [r["code"].removeprefix("AI_").lower() for r in flags],
     }
+
+
+ENDED = {
+    "completed": "%(release)s done",
+    "not_analysed": "%(release)s not analysed: %(why)s",
+    "failed": "%(release)s failed: %(why)s",
+    "superseded": "%(release)s superseded",
+}
 
 
 def _time_line(
     study: dict[str, Any], series: list[dict[str, Any]], run_rows: list[dict[str, Any]],
     alert_rows: list[dict[str, Any]], history: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """[{"at", "what"}] from acquisition to report, oldest first (ux 5.8)."""
-    moments: list[tuple[Any, str]] = [
-        (study["acquired_at"], "acquired"),
-        (study["first_received_at"], "first image received"),
-        (study["last_received_at"], "last image received"),
+    """[{"at", "what", "said", "values"}] from acquisition to report, oldest first (ux 5.8): `said` is `what` before its
+    values are filled in, so that a page can say it in another language."""
+    moments: list[tuple[Any, str, dict[str, Any]]] = [
+        (study["acquired_at"], "acquired", {}),
+        (study["first_received_at"], "first image received", {}),
+        (study["last_received_at"], "last image received", {}),
     ]
     moments += [
         (
             s["last_instance_at"],
-            f"series {s['series_number'] or ''} complete because {s['complete_because']}".replace("  ", " "),
+            "series %(number)s complete because: %(because)s",
+            {"number": s["series_number"] or "–", "because": s["complete_because"]},
         )
         for s in series
         if s["state"] == "complete"
     ]
     for r in run_rows:
         name = f"{r['detector']} {r['version']}"
-        moments.append((r["requested_at"], f"{name} asked for"))
-        ended = {
-            "completed": "done",
-            "not_analysed": "not analysed",
-            "failed": "failed",
-            "superseded": "superseded",
-        }
-        if r["finished_at"] and r["state"] in ended:
+        moments.append((r["requested_at"], "%(release)s asked for", {"release": name}))
+        if r["finished_at"] and r["state"] in ENDED:
             why = shapes.reason_text(r["reason_code"], r["reason_detail"])
-            moments.append((r["finished_at"], f"{name} {ended[r['state']]}{': ' + why if why else ''}"))
+            values = {"release": name, "why": why, "code": r["reason_code"], "detail": r["reason_detail"]}
+            moments.append((r["finished_at"], ENDED[r["state"]], values))
     for a in alert_rows:
-        moments.append((a["raised_at"], f"alert raised: {a['finding_name'].replace('_', ' ')}"))
-    said = [{"at": stamp(at), "what": what} for at, what in moments if at is not None]
-    said += [{"at": e["at"][:23] + "Z", "what": f"{e['act'].replace('.', ' ').replace('_', ' ')} by {e['actor']}"}
-             for e in history if e["act"] not in ("study.viewed", "alert.raised")]  # fmt: skip
+        moments.append(
+            (a["raised_at"], "alert raised: %(finding)s", {"finding": a["finding_name"].replace("_", " ")})
+        )
+    said = [
+        {"at": stamp(at), "what": what % values, "said": what, "values": values}
+        for at, what, values in moments
+        if at is not None
+    ]
+    for e in history:
+        if e["act"] not in ("study.viewed", "alert.raised"):
+            what = e["act"].replace(".", " ").replace("_", " ")
+            said.append(
+                {
+                    "at": e["at"][:23] + "Z",
+                    "what": f"{what} by {e['actor']}",
+                    "said": "",
+                    "values": {"act": e["act"], "who": e["actor"]},
+                }
+            )
     return sorted(said, key=lambda m: str(m["at"]))
 
 
@@ -281,6 +308,7 @@ ROUTES = (
     Route(path="/api/v1/studies/<uid:uid>", view=get_study, scopes=READ, answer=models.StudyAnswer),
     Route(path="/api/v1/studies/<uid:uid>/preview", view=get_preview, scopes=READ, query=models.PreviewQuery),
     _act("claim", claim, models.ClaimBody),
+    _act("ask", ask),
     _act("release", release),
     _act("keep", keep),
     _act("feedback", give_feedback, models.FeedbackBody, models.FeedbackAnswer),

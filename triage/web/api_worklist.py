@@ -1,21 +1,23 @@
-"""`/api/v1/worklist`: the list in true order, `next`, and search texts kept out of URLs."""
+"""`/api/v1/worklist`: the list, `next`, acts on many studies, and search texts kept out of URLs."""
 
 from __future__ import annotations
 
+import json
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response
 
 from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
-from triage.store import users, worklist
+from triage.store import listing, users
 from triage.store.events import last_event_id
-from triage.store.worklist import OPEN_STATES, Filters
+from triage.store.listing import NAMING, READING_ORDER, Filters, Sort
+from triage.store.worklist import OPEN_STATES
 from triage.web import models, shapes
 from triage.web.context import Call, Route, stamp
-from triage.workflow import health, read
+from triage.workflow import bulk, health, read
 
 EVERY_STATE = ("arriving", "to_read", "claimed", "read", "withdrawn")
 AI_STATES = ("requested", "running", "completed", "not_analysed", "failed", "superseded")
@@ -25,30 +27,38 @@ _SHARED_MAX = 100
 
 
 def get_worklist(call: Call) -> dict[str, Any]:
-    """The reading list in true order: class, due time, id."""
+    """The reading list in true order (class, due time, id), or sorted by another column; `rank` is the true place."""
     query: models.WorklistQuery = call.query
-    found = page_of_list(call, filters_of(call, query), query.limit, query.cursor)
-    return {**found, "ordered_by": "priority", "as_of": stamp(call.now)}
+    sort = Sort(query.sort, query.descending)
+    found = page_of_list(call, filters_of(call, query), query.limit, query.cursor, sort)
+    return {
+        **found,
+        "ordered_by": "priority" if query.sort == "order" else query.sort,
+        "as_of": stamp(call.now),
+    }
 
 
-def page_of_list(call: Call, filters: Filters, limit: int, cursor: str) -> dict[str, Any]:
+def page_of_list(
+    call: Call, filters: Filters, limit: int, cursor: str, sort: Sort = READING_ORDER
+) -> dict[str, Any]:
     """One page in the shape of the contract: items, next, total, hidden_critical, degraded.
 
     Fifty open pages ask for the same rows after every change, so an answer is shared for a second while no event came.
     """
     newest = last_event_id(call.tx)
-    key = (repr(filters), limit, cursor)
+    key = (repr(filters) + repr(sort), limit, cursor)
     kept = call.web.lists.get(key)
     if kept is not None and kept[0] == newest and abs(call.now - kept[1]) < _SHARED_FOR:
         return kept[2]
-    rows = worklist.listing(call.tx, filters, call.now, limit=limit + 1, after=shapes.after_cursor(cursor))
+    after = shapes.after_cursor(cursor, sort)
+    rows = listing.rows(call.tx, filters, call.now, limit=limit + 1, after=after, sort=sort)
     shown = rows[:limit]
     degraded = health.degraded(call.tx, call.web.settings, call.now)
     found = {
         "items": shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded)),
-        "next": shapes.cursor_of(shown[-1]) if len(rows) > limit else None,
-        "total": worklist.total(call.tx, filters, call.now),
-        "hidden_critical": worklist.hidden_critical(call.tx, filters, call.now),
+        "next": shapes.cursor_of(shown[-1], sort) if len(rows) > limit else None,
+        "total": listing.total(call.tx, filters, call.now),
+        "hidden_critical": listing.hidden_critical(call.tx, filters, call.now),
         "degraded": degraded,
     }
     if len(call.web.lists) >= _SHARED_MAX:
@@ -68,21 +78,28 @@ def keep_search(call: Call) -> dict[str, str]:
     body: models.SearchBody = call.body
     key = secrets.token_urlsafe(12)
     users.reserve_answer(call.tx, _SEARCH_PREFIX + key, users.digest(call.who.name), call.now)
-    users.keep_answer(call.tx, _SEARCH_PREFIX + key, 200, body.text.strip())
+    unknown = set(body.columns) - NAMING
+    if unknown or not (body.text.strip() or any(t.strip() for t in body.columns.values())):
+        raise Refused(f"search for a text, or for parts of {', '.join(sorted(NAMING))}")
+    texts = {name: text.strip() for name, text in {"": body.text, **body.columns}.items() if text.strip()}
+    users.keep_answer(call.tx, _SEARCH_PREFIX + key, 200, json.dumps(texts))
     return {"search": key}
 
 
-def search_text(call: Call, key: str) -> str:
-    """The text behind a key of this same person; raises Refused when it is not there (kept for a day)."""
+def search_texts(call: Call, key: str) -> dict[str, str]:
+    """The texts behind a key of this same person, "" the search box; raises Refused when gone (kept for a day)."""
     kept = users.find_answer(call.tx, _SEARCH_PREFIX + key)
     if kept is None or kept["request_digest"] != users.digest(call.who.name):
         raise Refused("this search is no longer kept; search again")
-    return str(kept["body"])
+    found: dict[str, str] = json.loads(kept["body"])
+    return found
 
 
 def filters_of(call: Call, query: models.WorklistQuery) -> Filters:
     """The filters of a query; every word is checked against its list, every value is bound (T14)."""
-    text = search_text(call, query.search) if query.search else ""
+    texts = search_texts(call, query.search) if query.search else {}
+    text = texts.pop("", "")
+    texts |= {"desc": query.description, "body": query.body_part, "ref": query.referrer}
     classes = _words(query.priority_class, tuple(c.word for c in PriorityClass), "priority_class")
     states = _words(query.state, EVERY_STATE, "state")
     if text:
@@ -99,14 +116,48 @@ def filters_of(call: Call, query: models.WorklistQuery) -> Filters:
         locations=_texts(query.location),
         sites=_texts(query.site),
         reader=call.who.name if query.reader == "me" else query.reader,
+        ordered=_words(query.ordered_priority, ("STAT", "URGENT", "ROUTINE"), "ordered_priority"),
+        reports=_texts(query.report_state),
+        senders=_texts(query.sender),
         alerts_open=query.alerts_open,
+        flagged=query.flagged,
+        waited_since=None
+        if query.waited_minutes is None
+        else to_the_minute(call.now) - timedelta(minutes=query.waited_minutes),
+        received_since=_since(call, query.received),
         text=text,
+        texts={column: part for column, part in texts.items() if part},
     )
+
+
+def to_the_minute(at: datetime) -> datetime:
+    """Pages that ask in the same minute ask for the same rows."""
+    return at.replace(second=0, microsecond=0)
+
+
+def _since(call: Call, word: str) -> datetime | None:
+    """`today` (of the site), `4h`, `7d`; relative, so that a saved view stays true (ux 5.5)."""
+    if word == "":
+        return None
+    if word == "today":
+        return call.now.astimezone(call.web.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    length = int(word[:-1])
+    return to_the_minute(call.now) - (timedelta(hours=length) if word[-1] == "h" else timedelta(days=length))
+
+
+def act_on_many(call: Call) -> dict[str, Any]:
+    """Claim for somebody, release, raise or label up to 100 studies; each alone may be refused (ux 5.5)."""
+    body: models.BulkBody = call.body
+    done, refused = bulk.act(
+        call.tx, body.act, body.studies, call.who.name, call.now, to=body.to, priority_class=body.priority_class,
+        reason=body.reason, label=body.label,
+    )  # fmt: skip
+    return {"done": done, "refused": [{"study_uid": uid, "detail": why} for uid, why in refused]}
 
 
 def one_item(call: Call, study_uid: str) -> dict[str, Any]:
     """The worklist item of one study as the list says it; raises NotFound."""
-    rows = worklist.listing(call.tx, Filters(states=EVERY_STATE, study_uid=study_uid), call.now, limit=1)
+    rows = listing.rows(call.tx, Filters(states=EVERY_STATE, study_uid=study_uid), call.now, limit=1)
     if not rows:
         raise read.NotFound("no such study")
     down = shapes.ai_is_down(health.degraded(call.tx, call.web.settings, call.now))
@@ -133,6 +184,10 @@ ROUTES = (
     Route(
         path="/api/v1/worklist/next", view=next_study, method="POST", scopes=ACT, body=models.Nothing,
         answer=models.WorklistItem,
+    ),
+    Route(
+        path="/api/v1/worklist/acts", view=act_on_many, method="POST", scopes=ACT, body=models.BulkBody,
+        answer=models.BulkAnswer,
     ),
     Route(
         path="/api/v1/worklist/searches", view=keep_search, method="POST", scopes=READ, body=models.SearchBody,

@@ -25,10 +25,13 @@ from triage.web import (
     api_alerts,
     api_studies,
     api_system,
+    api_views,
     api_worklist,
     auth,
     dicomweb_store,
     events,
+    keys,
+    language,
     openapi,
     pages,
     present,
@@ -44,6 +47,7 @@ from triage.workflow.preview import Previewer
 ROUTES: tuple[Route, ...] = (
     *api_system.ROUTES,
     *api_worklist.ROUTES,
+    *api_views.ROUTES,
     *api_studies.ROUTES,
     *api_alerts.ROUTES,
     *events.ROUTES,
@@ -51,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     *openapi.ROUTES,
     *auth.ROUTES,
     *pages.ROUTES,
+    *keys.ROUTES,
     *text_pages.ROUTES,
 )
 CONTENT_SECURITY_POLICY = (
@@ -116,6 +121,7 @@ def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -
     app.after_request(lambda response: _headers(response, settings))
     problems.install(app)
     present.install(app)
+    language.install(app)
     return app
 
 

@@ -65,6 +65,7 @@ def _session(web: Web, now: datetime) -> Principal:
         display_name=found["display_name"] or found["name"],
         csrf_token=found["csrf_token"],
         session_digest=found["token_digest"],
+        preferences=found["preferences"],
     )
 
 

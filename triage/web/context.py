@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 from flask import current_app
 from pydantic import BaseModel
@@ -37,6 +39,11 @@ class Principal:
     display_name: str = ""
     csrf_token: str = ""
     session_digest: str = ""  # "" for a token
+    preferences: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def language(self) -> str:
+        return str(self.preferences.get("language", ""))
 
     @property
     def is_person(self) -> bool:
@@ -68,6 +75,14 @@ class Web:
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)
+    kept: dict[str, tuple[datetime, Any]] = field(
+        default_factory=dict
+    )  # figures that need not be counted each time
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The site's: times on pages are told in it, with its name where it could be doubted (ux 14)."""
+        return self.settings.time_zone
 
 
 @dataclass(frozen=True)

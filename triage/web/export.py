@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from flask import Response, make_response, render_template
 
 from triage.store import audit
-from triage.web import present
+from triage.web import columns, present
 from triage.web.context import Call
+from triage.web.times import iso, local
 
 ROWS_MAX = {"csv": 50_000, "print": 500}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -20,6 +20,7 @@ HEADERS = (
     "position", "priority", "reasons", "due", "acquired", "arrived", "patient", "sex", "age", "id", "issuer",
     "accession", "modality", "body_part", "view", "study", "from", "site", "ordered", "ai", "images_received",
     "images_expected", "reader", "claimed_until", "alert",
+    "sender", "received", "referrer", "report", "label",
 )  # fmt: skip
 
 
@@ -37,13 +38,14 @@ def answer(
     )  # fmt: skip
     if kind == "csv":
         response = Response(to_csv(items), mimetype="text/csv; charset=utf-8")
-        name = f"worklist-{call.now.astimezone():%Y%m%d-%H%M%S}.csv"
+        name = f"worklist-{local(call.now):%Y%m%d-%H%M%S}.csv"
         response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return response
     rows = [present.row(i, "", names, call.now) for i in items]
     page = render_template(
-        "print.html", rows=rows, who=call.who, site=call.web.settings.site, now=call.now, filters=filters
-    )
+        "print.html", rows=rows, who=call.who, site=call.web.settings.site, now=call.now, filters=filters,
+        columns=columns.shown(call.who.preferences), cells=present.cells_of,
+    )  # fmt: skip
     return make_response(page)
 
 
@@ -60,17 +62,14 @@ def to_csv(items: Sequence[Mapping[str, Any]]) -> bytes:
 def _values(i: Mapping[str, Any]) -> list[Any]:
     ai, alert, patient = present.ai(i), i["alert"], i["patient"]
     return [
-        i["rank"], i["priority_class"], "; ".join(present.reason_words(r) for r in i["reasons"]), _local(i["due_at"]),
-        _local(i["acquired_at"]), _local(i["arrived_at"]), present.person(patient["name"]), patient["sex"],
+        i["rank"], i["priority_class"], "; ".join(present.reason_words(r) for r in i["reasons"]), iso(i["due_at"]),
+        iso(i["acquired_at"]), iso(i["arrived_at"]), present.person(patient["name"]), patient["sex"],
         patient["age_years"], patient["id"], patient["issuer"], i["accession_number"], i["modality"], i["body_part"],
         i["view"], i["description"], i["location"], i["site"], i["ordered_priority"],
         f"{ai['w']} {ai.get('t', '')}".strip(), i["images"]["received"], i["images"]["expected"], i["claimed_by"],
-        _local(i["claimed_until"]), "" if alert is None else f"{alert['state']} {alert['step']}",
+        iso(i["claimed_until"]), "" if alert is None else f"{alert['state']} {alert['step']}",
+        i["sender"], iso(i["received_at"]), present.person(i["referrer"]), i["report_state"], i["label"],
     ]  # fmt: skip
-
-
-def _local(at: str | None) -> str:
-    return "" if at is None else datetime.fromisoformat(at).astimezone().isoformat(timespec="seconds")
 
 
 def _safe(value: Any) -> str:

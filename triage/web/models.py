@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from triage.store.listing import SORTS
+
 ClassWord = Literal["critical", "high", "elevated", "routine"]
 ItemState = Literal["arriving", "to_read", "claimed", "read", "withdrawn"]
 RunStateWord = Literal["requested", "running", "completed", "not_analysed", "failed", "superseded"]
 AlertStateWord = Literal["open", "acknowledged", "closed", "withdrawn", "exhausted"]
 Time = Annotated[str, Field(description="RFC 3339, UTC")]
 Words = Annotated[str, Field(max_length=400)]
+Part = Annotated[str, Field(max_length=80)]
 
 
 class Request(BaseModel):
@@ -47,6 +50,12 @@ class AlertBrief(BaseModel):
     by: str
 
 
+class Queued(BaseModel):
+    place: int
+    attempts: int
+    late_minutes: int | None
+
+
 class WorklistItem(BaseModel):
     study_uid: str
     rank: int | None
@@ -77,6 +86,10 @@ class WorklistItem(BaseModel):
     alert: AlertBrief | None
     sender: str
     report_state: str
+    referrer: str
+    received_at: Time
+    label: str
+    queued: Queued | None
     clock_ok: bool
     version: int
 
@@ -93,7 +106,7 @@ class Worklist(BaseModel):
     total: int
     hidden_critical: int
     degraded: list[Degraded]
-    ordered_by: Literal["priority"]
+    ordered_by: str
     as_of: Time
 
 
@@ -107,12 +120,33 @@ class WorklistQuery(Request):
     location: str = ""
     site: str = ""
     reader: Annotated[str, Field(max_length=80, description="claimed by; `me` for oneself")] = ""
+    ordered_priority: str = ""
+    report_state: str = ""
+    sender: str = ""
+    description: Part = ""
+    body_part: Part = ""
+    referrer: Part = ""
+    waited_minutes: Annotated[int | None, Field(ge=0, le=100_000, description="at least")] = None
+    received: Annotated[str, Field(pattern=r"^(today|\d{1,4}[hd])?$", description="today, 4h, 7d")] = ""
     alerts_open: bool = False
+    flagged: Annotated[bool, Field(description="raised by AI")] = False
     search: Annotated[str, Field(max_length=64, description="key from POST /api/v1/worklist/searches")] = ""
+    sort: Literal["order", *SORTS] = "order"  # type: ignore[valid-type]
+    descending: bool = False
     limit: Annotated[int, Field(ge=1, le=500)] = 100
-    cursor: Annotated[str, Field(max_length=200)] = ""
+    cursor: Annotated[str, Field(max_length=900)] = ""
 
-    @field_validator("state", "modality", "priority_class", "ai_status", "location", "site")
+    @field_validator(
+        "state",
+        "modality",
+        "priority_class",
+        "ai_status",
+        "location",
+        "site",
+        "ordered_priority",
+        "report_state",
+        "sender",
+    )
     @classmethod
     def _short(cls, text: str) -> str:
         if len(text) > 1000:
@@ -121,7 +155,10 @@ class WorklistQuery(Request):
 
 
 class SearchBody(Request):
-    text: Annotated[str, Field(min_length=1, max_length=80, description="name, id, accession or description")]
+    text: Annotated[str, Field(max_length=80, description="name, id, accession or description")] = ""
+    columns: Annotated[dict[str, Part], Field(max_length=3, description="parts of: pat, mrn, acc")] = Field(
+        default_factory=dict
+    )
 
 
 class SearchKey(BaseModel):
@@ -153,6 +190,25 @@ class OverrideBody(Request):
 
 class ReportBody(Request):
     state: Literal["preliminary", "final", "addendum"] = "final"
+
+
+class BulkBody(Request):
+    act: Literal["assign", "release", "raise", "label"]
+    studies: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=100)]
+    to: Annotated[str, Field(max_length=80, description="assign: the reader")] = ""
+    priority_class: ClassWord = "high"
+    reason: Annotated[str, Field(max_length=200, description="raise: why")] = ""
+    label: Annotated[str, Field(max_length=40, description="label: the word; none takes it away")] = ""
+
+
+class Refusal(BaseModel):
+    study_uid: str
+    detail: str
+
+
+class BulkAnswer(BaseModel):
+    done: int
+    refused: list[Refusal]
 
 
 class HandoverBody(Request):

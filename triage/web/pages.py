@@ -2,71 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from flask import Response, redirect, render_template, request
 from pydantic import Field
 
 from triage.domain.finding import Mode
-from triage.store import alerts, reading, users, worklist
-from triage.store.worklist import OPEN_STATES, Filters
-from triage.web import api_studies, auth, export, models, present, shapes
-from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list
+from triage.store import alerts, listing, reading, users, views
+from triage.store.listing import Filters, Sort
+from triage.store.worklist import OPEN_STATES
+from triage.web import (
+    api_studies,
+    api_views,
+    auth,
+    choices,
+    columns,
+    export,
+    figures,
+    models,
+    present,
+    shapes,
+)
+from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list, search_texts, to_the_minute
 from triage.web.context import PUBLIC, SIGNED_IN, Call, Route, stamp
+from triage.web.keys import table_for
+from triage.web.language import N_, _
+from triage.web.times import clock, milliseconds
 from triage.workflow.read import CHIPS
 
 FIRST_ROWS = 60  # in the page as it comes; scripts keep a window of so many (ux 13)
 TABS: tuple[tuple[str, str], ...] = (
-    ("to_read", "To read"),
-    ("mine", "Mine"),
-    ("not_ready", "Not ready"),
-    ("not_analysed", "Not analysed"),
-    ("alerts", "Alerts open"),
-    ("read", "Read"),
-    ("all", "All"),
+    ("to_read", N_("To read")),
+    ("mine", N_("Mine")),
+    ("not_ready", N_("Not ready")),
+    ("not_analysed", N_("Not analysed")),
+    ("alerts", N_("Alerts open")),
+    ("read", N_("Read (48 h)")),
+    ("all", N_("All")),
 )
-CHIP_WORDS = (
-    "artefact",
-    "known or old",
-    "post-operative",
-    "other pathology",
-    "position or quality",
-    "not clinically relevant",
-    "other",
-)
-TAKE_OVER_WORDS = ("patient is unstable", "reader is away", "agreed by phone")
+TAKE_OVER_WORDS = (N_("patient is unstable"), N_("reader is away"), N_("agreed by phone"))
 
 
-class ListQuery(models.Request):
-    """What the URL of the list holds: a tab and filters, never a name."""
+class ListQuery(models.WorklistQuery):
+    """What the URL of the list holds: a tab, filters, a sort; never a name."""
 
     tab: Literal["to_read", "mine", "not_ready", "not_analysed", "alerts", "read", "all"] = "to_read"
-    modality: Annotated[str, Field(max_length=200)] = ""
-    priority_class: Annotated[str, Field(max_length=60)] = ""
-    location: Annotated[str, Field(max_length=1000)] = ""
-    site: Annotated[str, Field(max_length=1000)] = ""
-    search: Annotated[str, Field(max_length=64)] = ""
     limit: Annotated[int, Field(ge=1, le=500)] = 100
-    cursor: Annotated[str, Field(max_length=200)] = ""
 
 
 def home(call: Call) -> Response:
-    """To the first page that this person may see."""
+    """To the first page that this person may see; the list in the view that is default for the role."""
     where = "/worklist" if call.who.may("worklist:read") else "/audit"
-    return redirect(where)  # type: ignore[return-value]
+    view = views.default_of(call.tx, call.who.role) if where == "/worklist" else None
+    return redirect(api_views.path_of(view) if view else where)  # type: ignore[return-value]
 
 
 def worklist_page(call: Call, uid: str = "") -> str:
     """The list; with a study's UID in the path the same page with its panel open."""
     query: ListQuery = call.query
+    shown = columns.shown(call.who.preferences)
     found = listed(call, query.model_copy(update={"limit": FIRST_ROWS}))
-    panel = _panel(call, uid) if uid else None
     return render_template(
-        "worklist.html", page="worklist", who=call.who, site=call.web.settings.site, tabs=TABS, query=query,
-        said=found, panel=panel, open_uid=uid, filters=_choices(call), colleagues=colleagues(call),
-        chips=list(zip(CHIPS, CHIP_WORDS, strict=True)), take_over_words=TAKE_OVER_WORDS, theme=theme(call),
-        flaggable=present.flaggable(), overlay=_may_overlay(call), now=stamp(call.now),
+        "worklist.html", page="worklist", who=call.who, site=call.web.settings.site, tabs=TABS, query=query, said=found,
+        panel=_panel(call, uid) if uid else None, open_uid=uid, columns=shown, widths=columns.widths(call.who.preferences),
+        choices=choices.of_columns(call, shown), asked=query.model_dump(), texts=found["texts"],
+        one_site=len(choices.names(call, "site")) < 2, density=call.who.preferences.get("density", "compact"),
+        overlay=_may_overlay(call), now=stamp(call.now), known=_known(call), cells=present.cells_of,
     )  # fmt: skip
+
+
+def _known(call: Call) -> dict[str, Any]:
+    """What the scripts must know and no answer repeats."""
+    return {
+        "me": call.who.name,
+        "mayAct": call.who.may("worklist:act"),
+        "mayAlert": call.who.may("alerts:act"),
+        "mayShare": call.who.role in ("lead", "admin"),
+        "chips": [[c, _(present.CHIP_WORDS[c])] for c in CHIPS],
+        "missed": present.flaggable(),
+        "colleagues": colleagues(call),
+        "names": display_names(call),
+        "takeOver": [_(w) for w in TAKE_OVER_WORDS],
+        "keys": table_for(call.who.preferences),
+        "singleKeys": call.who.preferences.get("single_keys", True),
+        "panelWidth": call.who.preferences.get("panel_width"),
+        "density": call.who.preferences.get("density", "compact"),
+        "columns": [[c.id, _(c.label), c.id in columns.FIXED] for c in columns.ALL if c.id != "sel"],
+        "zone": str(call.web.zone),
+    }
 
 
 def worklist_rows(call: Call) -> dict[str, Any]:
@@ -80,31 +104,52 @@ def panel(call: Call, uid: str) -> str:
 
 
 def listed(call: Call, query: ListQuery) -> dict[str, Any]:
-    found = page_of_list(call, tab_filters(call, query), query.limit, query.cursor)
+    filters = tab_filters(call, query)
+    found = page_of_list(call, filters, query.limit, query.cursor, sort_of(query))
     names = display_names(call)
     return {
-        **{k: v for k, v in found.items() if k != "items"},  # the page draws rows
+        **{k: v for k, v in found.items() if k not in ("items", "degraded")},  # the page draws rows and bars
         "rows": [present.row(i, call.who.name, names, call.now) for i in found["items"]],
         "tabs": reading.tab_counts(call.tx, call.who.name, call.now),
         "banner": banner(call),
-        "oldest": _oldest(call),
+        "withdrawn": _withdrawn(call),
+        "bars": figures.bars(call, found["degraded"]),
+        "figures": figures.status_line(call),
+        "empty": figures.empty_words(call, filters, query) if found["total"] == 0 else "",
+        "order": _order_words(query),
+        "texts": search_texts(call, query.search) if query.search else {},
+        "oldest": milliseconds(stamp(reading.oldest_waiting(call.tx))),
         "as_of": stamp(call.now),
     }
 
 
-def tab_filters(call: Call, query: ListQuery) -> Filters:
-    asked = models.WorklistQuery(
-        state=",".join(_states(query.tab)),
-        modality=query.modality,
-        priority_class=query.priority_class,
-        ai_status="not_analysed" if query.tab == "not_analysed" else "",
-        location=query.location,
-        site=query.site,
-        reader="me" if query.tab == "mine" else "",
-        alerts_open=query.tab == "alerts",
-        search=query.search,
+def sort_of(query: models.WorklistQuery) -> Sort:
+    """`age` sorts by the wait: the longest is the oldest time."""
+    return Sort(query.sort, query.descending != (query.sort == "age"))
+
+
+def _order_words(query: ListQuery) -> str:
+    if query.sort == "order":
+        return ""
+    return _(
+        "Sorted by %(column)s. Not reading order. Press 0 to return.",
+        column=_(columns.BY_ID[query.sort].header),
     )
-    return filters_of(call, asked)
+
+
+def tab_filters(call: Call, query: ListQuery) -> Filters:
+    states = _states(query.tab)
+    asked = query.model_copy(update={"state": ",".join(states)})
+    if query.tab == "not_analysed":
+        asked.ai_status = "not_analysed"
+    if query.tab == "mine":
+        asked.reader = "me"
+    if query.tab == "alerts":
+        asked.alerts_open = True
+    found = filters_of(call, asked)
+    if query.tab == "read" and not query.search:
+        return replace(found, read_since=to_the_minute(call.now) - reading.READ_TAB)
+    return found
 
 
 def _states(tab: str) -> tuple[str, ...]:
@@ -121,46 +166,54 @@ def banner(call: Call, *, put_off: bool = False) -> list[dict[str, Any]]:
     for row in alerts.listing(call.tx, states=alerts.UNANSWERED, limit=100):
         if not put_off and row["later_until"] is not None and row["later_until"] > call.now:
             continue
-        alert = shapes.alert(row)
-        said.append(
-            {
-                "id": alert["id"],
-                "uid": alert["study_uid"],
-                "finding": f"suspected {alert['display']}",
-                "name": f"{present.person(row['patient_name'])}  {present.sex_age(alert['patient'])}",
-                "location": alert["location"],
-                "acquired": present.clock(alert["acquired_at"]),
-                "since": present.milliseconds(alert["acquired_at"] or alert["arrived_at"]),
-                "step": alert["step"],
-                "exhausted": alert["state"] == "exhausted",
-                "assigned": alert["assigned_to"],
-                "may_later": row["later_until"] is None and alert["state"] == "open",
-            }
-        )
+        said.append(_banner(row))
     return said
+
+
+def _banner(row: dict[str, Any]) -> dict[str, Any]:
+    alert = shapes.alert(row)
+    return {
+        "id": alert["id"],
+        "uid": alert["study_uid"],
+        "finding": _("suspected %(finding)s", finding=present.finding(alert["finding"])),
+        "name": f"{present.person(row['patient_name'])}  {present.sex_age(alert['patient'])}",
+        "location": alert["location"],
+        "acquired": clock(alert["acquired_at"]),
+        "since": milliseconds(alert["acquired_at"] or alert["arrived_at"]),
+        "step": alert["step"],
+        "exhausted": alert["state"] == "exhausted",
+        "assigned": alert["assigned_to"],
+        "may_later": row["later_until"] is None and alert["state"] == "open",
+    }
+
+
+def _withdrawn(call: Call) -> list[str]:
+    """Alerts that a newer analysis took back in the last minute: said for so long (ux 9)."""
+    rows = alerts.listing(call.tx, states=("withdrawn",), limit=5)
+    fresh = [r for r in rows if r["ended_at"] is not None and (call.now - r["ended_at"]).total_seconds() < 60]
+    return [
+        _("Withdrawn: %(finding)s, %(name)s. A newer analysis took the flag back.", finding=_banner(r)["finding"],
+          name=_banner(r)["name"])
+        for r in fresh
+    ]  # fmt: skip
 
 
 def _panel(call: Call, uid: str) -> dict[str, Any]:
     study = api_studies.get_study(call, uid)
     names = display_names(call)
-    bound = study["item"]["bound_at"]
     return study | {
         "uid": uid,
         "row": present.row(study["item"], call.who.name, names, call.now),
         "names": names,
         "terms": [r | {"words": present.reason_words(r)} for r in study["item"]["reasons"]],
-        "bound": bound,
+        "bound": study["item"]["bound_at"],
         "open_alerts": [a for a in study["alerts"] if a["state"] in alerts.UNANSWERED],
-        "flags": [f for f in study["findings"] if f["actionable"]],
+        "flags": [f | {"words": present.finding(f["name"])} for f in study["findings"] if f["actionable"]],
     }
 
 
 def _may_overlay(call: Call) -> bool:
     return Mode(call.web.settings.mode) is Mode.OVERLAY or call.who.may_see_inside
-
-
-def _choices(call: Call) -> dict[str, list[str]]:
-    return {name: reading.names(call.tx, name) for name in ("modality", "location", "site")}
 
 
 def colleagues(call: Call) -> list[tuple[str, str]]:
@@ -177,26 +230,7 @@ def display_names(call: Call) -> dict[str, str]:
     return {u["name"]: u["display_name"] or u["name"] for u in users.listing(call.tx)}
 
 
-def _oldest(call: Call) -> int | None:
-    return present.milliseconds(stamp(reading.oldest_waiting(call.tx)))
-
-
-def theme(call: Call) -> str:
-    """`dark`, `light`, or `` to follow the system."""
-    found = users.find_user(call.tx, call.who.name)
-    return str(found["preferences"].get("theme", "")) if found else ""
-
-
-def set_theme(call: Call) -> Response:
-    """Kept per user on the server, never in the browser."""
-    wanted = request.form.get("theme", "")
-    found = users.find_user(call.tx, call.who.name)
-    if found is not None and wanted in ("", "dark", "light"):
-        users.change_user(call.tx, call.who.name, preferences={**found["preferences"], "theme": wanted})
-    return redirect(auth.own_path(request.form.get("next", "")) or "/")  # type: ignore[return-value]
-
-
-def covered(_: Call) -> str:
+def covered(_call: Call) -> str:
     """After ten minutes without a hand on the keyboard: nothing of a patient on the screen."""
     return render_template("covered.html", next=auth.own_path(request.args.get("next", "")) or "/")
 
@@ -206,28 +240,21 @@ def export_list(call: Call) -> Response:
     query = ListQuery.model_validate(request.args.to_dict())
     chosen = [u for u in request.form.get("uids", "").split(",") if u]
     kind = "csv" if request.form.get("kind") == "csv" else "print"
-    rows = worklist.listing(call.tx, tab_filters(call, query), call.now, limit=export.ROWS_MAX[kind])
+    rows = listing.rows(
+        call.tx, tab_filters(call, query), call.now, limit=export.ROWS_MAX[kind], sort=sort_of(query)
+    )
     items = shapes.worklist_items(call.tx, rows, call.now, ai_down=False)
     kept = [i for i in items if not chosen or i["study_uid"] in chosen]
     return export.answer(call, kind, kept, query.model_dump(exclude_defaults=True), display_names(call))
 
 
-def keys_page(call: Call) -> str:
-    """Every key of the list."""
-    return render_template(
-        "keys.html", page="help", who=call.who, site=call.web.settings.site, theme=theme(call)
-    )
-
-
 READ = ("worklist:read",)
 ROUTES = (
-    Route(path="/", view=home, scopes=SIGNED_IN, html=True, needs_tx=False),
+    Route(path="/", view=home, scopes=SIGNED_IN, html=True),
     Route(path="/worklist", view=worklist_page, scopes=READ, query=ListQuery, html=True),
     Route(path="/worklist/<uid:uid>", view=worklist_page, scopes=READ, query=ListQuery, html=True),
     Route(path="/worklist/<uid:uid>/panel", view=panel, scopes=READ, html=True),
     Route(path="/worklist/rows", view=worklist_rows, scopes=READ, query=ListQuery),
     Route(path="/worklist/export", view=export_list, method="POST", scopes=READ, html=True),
-    Route(path="/preferences/theme", view=set_theme, method="POST", scopes=SIGNED_IN, html=True),
     Route(path="/covered", view=covered, scopes=PUBLIC, html=True, needs_tx=False),
-    Route(path="/help/keys", view=keys_page, scopes=SIGNED_IN, html=True),
 )

@@ -7,55 +7,75 @@ The word for the absence of a flag is "no flag raised", never one that reassures
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from flask import Flask
 
 from triage.domain.finding import FINDING_CODES
-from triage.web.shapes import reason_text
+from triage.domain.run import MAX_ATTEMPTS
+from triage.domain.suitability import SENTENCES, ReasonCode
+from triage.web import columns
+from triage.web.context import web
+from triage.web.language import N_, _
+from triage.web.times import clock, hours, milliseconds, minute, moment
 
-SAFETY = "Research and demonstration software. Not a medical device. Not for clinical use."
+SAFETY = N_("Research and demonstration software. Not a medical device. Not for clinical use.")
 Cell = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    id: str
-    header: str
-    label: str  # for those who do not see the header
-
-
-COLUMNS: tuple[Column, ...] = (
-    Column("sel", "", "Select"),
-    Column("pos", "#", "Place in reading order"),
-    Column("why", "Priority, reason", "Priority and first reason"),
-    Column("due", "Time left", "Time left to the limit of its class"),
-    Column("age", "Waiting", "Waiting since the end of acquisition"),
-    Column("pat", "Patient", "Patient"),
-    Column("mrn", "ID", "Patient ID"),
-    Column("mod", "Mod", "Modality"),
-    Column("body", "Part, view", "Body part and view"),
-    Column("desc", "Study", "Study description"),
-    Column("loc", "From", "Ordering location"),
-    Column("site", "Site", "Site"),
-    Column("ord", "Ordered", "Priority as ordered"),
-    Column("ai", "AI", "State of the AI analysis"),
-    Column("img", "Images", "Images received of expected"),
-    Column("claim", "Reader", "Claimed by"),
-    Column("alert", "Alert", "Alert"),
-)
 GLYPHS = {"critical": "!!", "high": "!", "elevated": "^", "routine": ""}
-WORDS = {"critical": "CRITICAL", "high": "HIGH", "elevated": "ELEVATED", "routine": "routine"}
-NO_FLAG = "The detectors of this site raised no flag. That does not rule out disease."
-ACT_WORDS = {"preliminary": "preliminary report", "final": "final report", "addendum": "addendum"}
+WORDS = {"critical": N_("CRITICAL"), "high": N_("HIGH"), "elevated": N_("ELEVATED"), "routine": N_("routine")}
+NO_FLAG = N_("The detectors of this site raised no flag. That does not rule out disease.")
+REPORTS = {
+    "": N_("no report"), "preliminary": N_("preliminary report"), "final": N_("final report"), "addendum": N_("addendum"),
+}  # fmt: skip
+BECAUSE = {
+    "film": N_("film"), "count met": N_("count met"), "hard limit": N_("hard limit"),
+    "quiet, fewer than counted": N_("quiet, fewer than counted"), "quiet after abort": N_("quiet after abort"),
+    "quiet, gap in positions": N_("quiet, gap in positions"),
+    "no gap, association released": N_("no gap, association released"),
+    "quiet": N_("quiet"),
+}  # fmt: skip
+CHIP_WORDS = {
+    "artefact": N_("artefact"), "known": N_("known or old"), "post_operative": N_("post-operative"),
+    "other_pathology": N_("other pathology"), "position": N_("position or quality"),
+    "not_relevant": N_("not clinically relevant"), "other": N_("other"),
+}  # fmt: skip
+# What the audit calls an act, as the time line says it.
+HAPPENED = {
+    "study.claimed": N_("claimed by %(who)s"), "study.released": N_("released by %(who)s"),
+    "study.opened": N_("opened by %(who)s"), "study.taken_over": N_("taken over by %(who)s"),
+    "study.assigned": N_("assigned by %(who)s"), "study.asked_for": N_("%(who)s asked for it"),
+    "study.overridden": N_("class set by hand by %(who)s"), "study.reported": N_("reported by %(who)s"),
+    "study.labelled": N_("labelled by %(who)s"), "claim.expired": N_("claim ended by itself"),
+    "overlay.shown": N_("overlay shown to %(who)s"), "feedback.agree": N_("%(who)s agreed"),
+    "feedback.disagree": N_("%(who)s disagreed"), "feedback.missed": N_("%(who)s noted a missed finding"),
+    "feedback.withdrawn": N_("%(who)s took feedback back"), "alert.acknowledged": N_("alert acknowledged by %(who)s"),
+    "alert.handed_over": N_("alert handed over by %(who)s"), "alert.put_off": N_("alert put off by %(who)s"),
+    "alert.escalated": N_("alert escalated"), "alert.closed": N_("alert closed by %(who)s"),
+    "alert.withdrawn": N_("alert withdrawn"),
+}  # fmt: skip
+FAILURES = {"crashed": N_("crashed three times"), "timeout": N_("took too long")}
+BANDS = {"low": N_("low"), "moderate": N_("moderate"), "high": N_("high")}
+_BEYOND = re.compile(r"waits (\d+) h (\d+) beyond its limit")
 
 
 def install(app: Flask) -> None:
-    app.jinja_env.globals.update(safety=SAFETY, columns=COLUMNS)
-    app.jinja_env.filters.update(clock=clock, moment=moment, person=person, hours=hours, cells=_cells)
+    app.jinja_env.globals.update(safety=lambda: _(SAFETY), system=lambda: web().settings.system)
+    app.jinja_env.filters.update(
+        clock=clock,
+        moment=moment,
+        minute=minute,
+        person=person,
+        hours=hours,
+        finding=finding,
+        because=because,
+        reason=reason_text,
+        happened=happened,
+        band=lambda w: _(BANDS[w]),
+        chip=lambda c: _(CHIP_WORDS.get(c, c)),
+    )
 
 
 def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetime) -> dict[str, Any]:
@@ -66,10 +86,13 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
         "due": _due(item, now),
         "age": _age(item),
         "pat": _patient(item["patient"]),
-        "mrn": {"t": item["patient"]["id"], "h": f"issuer: {item['patient']['issuer'] or 'not given'}"},
+        "mrn": {
+            "t": item["patient"]["id"],
+            "h": _("issuer: %(who)s", who=item["patient"]["issuer"] or _("not given")),
+        },
         "mod": {"t": item["modality"]},
         "body": {"t": " ".join(w for w in (item["body_part"].capitalize(), item["view"]) if w) or "–"},
-        "desc": {"t": item["description"] or "–", "h": item["description"]},
+        "desc": {"t": item["description"] or "–", "h": item["description"], "m": item["label"]},
         "loc": {"t": item["location"] or "–"},
         "site": {"t": item["site"]},
         "ord": {"t": item["ordered_priority"]},
@@ -77,6 +100,17 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
         "img": _images(item),
         "claim": _claim(item, me, names),
         "alert": _alert(item, names),
+        "acc": {"t": item["accession_number"] or "–"},
+        "src": {"t": item["sender"] or "–"},
+        "acq": {
+            "t": minute(item["acquired_at"]) or "–",
+            "m": "" if item["clock_ok"] else "~",
+            "h": moment(item["acquired_at"]),
+        },
+        "recv": {"t": minute(item["received_at"]), "h": moment(item["received_at"])},
+        "ref": {"t": person(item["referrer"]) or "–"},
+        "rep": {"t": _(REPORTS.get(item["report_state"], ""))},
+        "cmp": {"t": because(item["images"]["complete_because"])},
     }
     alert = item["alert"]
     return {
@@ -97,14 +131,14 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
 def why(item: Mapping[str, Any]) -> Cell:
     reasons = item["reasons"]
     # That nothing else was ordered is a reason only where there is no other.
-    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or ["routine order"]
+    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or [_("routine order")]
     more = len(texts) - 1
     shown = item["priority_class"]
     if reasons and reasons[0]["code"] == "OVERDUE":
         shown = "high"  # past its bound an item stands among the high ones (architecture 4)
     return {
         "g": GLYPHS[shown],
-        "w": WORDS[shown],
+        "w": _(WORDS[str(shown)]),
         "t": texts[0],
         "m": f"+{more}" if more else "",
         "c": shown,
@@ -114,52 +148,134 @@ def why(item: Mapping[str, Any]) -> Cell:
 
 def reason_words(reason: Mapping[str, Any]) -> str:
     """A term in the words of the list: `suspected pneumothorax`, `STAT order`, `✋ raised by ...`."""
-    code = reason["code"]
+    code, text = reason["code"], reason["text"]
     if code.startswith("AI_"):
-        name = code.removeprefix("AI_").lower()
-        display = FINDING_CODES[name].display if name in FINDING_CODES else name
-        capped = ", not raised: hourly limit" if "hourly limit" in reason["text"] else ""
-        return f"suspected {display}{capped}"
+        said = _("suspected %(finding)s", finding=finding(code.removeprefix("AI_").lower()))
+        return _("%(flag)s, not raised: hourly limit", flag=said) if "hourly limit" in text else said
     if code == "OVERDUE":
-        return f"overdue, {reason['text']}"
-    return f"✋ {reason['text']}" if code == "RAISED_BY_HAND" else str(reason["text"])
+        beyond = _BEYOND.match(text)
+        return (
+            _("overdue, waits %(h)s h %(min)s beyond its limit", h=beyond[1], min=beyond[2])
+            if beyond
+            else text
+        )
+    if code == "RAISED_BY_HAND":
+        who, _colon, why_ = text.removeprefix("raised by ").partition(": ")
+        return "✋ " + _("raised by %(who)s: %(why)s", who=who, why=why_)
+    if code == "ORDERED":
+        return _("%(priority)s order", priority=text.partition(" ")[0])
+    return _(text)
+
+
+def finding(name: str) -> str:
+    """The coded name of a finding in the reader's language."""
+    return _(FINDING_CODES[name].display) if name in FINDING_CODES else name
+
+
+def reason_text(code: str, detail: str) -> str:
+    """The sentence of a not-analysed code with what was found; a failure's own word otherwise."""
+    sentence = (
+        _(SENTENCES[ReasonCode(code)])
+        if code in ReasonCode.__members__
+        else _(FAILURES.get(code, code.replace("_", " ")))
+    )
+    return f"{sentence} ({detail})" if detail and sentence else sentence or detail
+
+
+def because(text: str) -> str:
+    """`count met`, `quiet 10 s`: why a series was taken as whole."""
+    word = next((w for w in BECAUSE if text.startswith(w)), "")
+    return _(BECAUSE[word]) + text.removeprefix(word) if word else text or "–"
+
+
+def happened(moment_: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """One line of the time line in the reader's language."""
+    values = dict(moment_["values"])
+    if not moment_["said"]:
+        words = HAPPENED.get(values["act"])
+        return _(words, who=names.get(values["who"], values["who"])) if words else str(moment_["what"])
+    if "code" in values:
+        values["why"] = reason_text(values["code"], values["detail"])
+    if "because" in values:
+        values["because"] = because(values["because"])
+    if "finding" in values:
+        values["finding"] = finding(values["finding"].replace(" ", "_"))
+    return _(moment_["said"], **values)
+
+
+# --- the AI column ------------------------------------------------------------------------------------------
 
 
 def ai(item: Mapping[str, Any]) -> Cell:
     status, reason = item["ai_status"], reason_text(item["ai_reason"], item["ai_detail"])
     if status in ("requested", "running") and item["ai_reason"] == "AI_DOWN":
-        return {"g": "∅", "w": "not analysed:", "t": reason, "c": "not-analysed", "h": reason}
+        return _not_analysed(reason)
     if status == "requested" and item["state"] == "arriving":
         return {
             "g": "…",
-            "w": "waits for images",
+            "w": _("waits for images"),
             "c": "pending",
-            "h": "asked for as soon as the images are whole",
+            "h": _("asked for as soon as the images are whole"),
         }
-    if status == "requested":
-        return {"g": "…", "w": "queued", "c": "pending", "h": "waits for a detector"}
-    if status == "running":
-        return {"g": "◔", "w": "running", "c": "pending"}
+    if status in ("requested", "running"):
+        return _queued(status, item["queued"])
     if status == "failed":
-        return {"g": "✕", "w": "failed", "t": reason, "c": "failed", "h": f"analysis failed: {reason}"}
+        return {
+            "g": "✕",
+            "w": _("failed"),
+            "t": reason,
+            "c": "failed",
+            "h": _("analysis failed: %(why)s", why=reason),
+        }
     if status == "not_analysed":
-        return {"g": "∅", "w": "not analysed:", "t": reason, "c": "not-analysed", "h": reason}
+        return _not_analysed(reason)
+    if item["alert"] is not None and item["alert"]["state"] == "withdrawn":
+        at = clock(item["alert"]["at"])
+        return {
+            "g": "↺",
+            "w": _("withdrawn"),
+            "t": at,
+            "c": "not-analysed",
+            "h": _("a newer analysis took the flag back"),
+        }
     return _found(item)
+
+
+def _not_analysed(reason: str) -> Cell:
+    return {"g": "∅", "w": _("not analysed:"), "t": reason, "c": "not-analysed", "h": reason}
+
+
+def _queued(status: str, queued: Mapping[str, Any] | None) -> Cell:
+    """`queued, place 3`, `running`; `failed, try 2 of 3`, `late 4 min`."""
+    said = queued or {"place": 0, "attempts": 0, "late_minutes": None}
+    tries = said["attempts"] if status == "requested" else said["attempts"] - 1
+    late = _("late %(n)s min", n=said["late_minutes"]) if said["late_minutes"] is not None else ""
+    if tries > 0:
+        words = _("failed, try %(n)s of %(all)s", n=tries + 1, all=MAX_ATTEMPTS)
+        return {"g": "✕", "w": words, "m": late, "c": "failed", "h": words}
+    if status == "running":
+        return {"g": "◔", "w": _("running"), "m": late, "c": "pending"}
+    place = _("place %(n)s", n=said["place"]) if said["place"] else ""
+    return {"g": "…", "w": _("queued"), "t": place, "m": late, "c": "pending", "h": _("waits for a detector")}
 
 
 def _found(item: Mapping[str, Any]) -> Cell:
     flags = [r["code"].removeprefix("AI_").lower() for r in item["reasons"] if r["code"].startswith("AI_")]
     if not flags:
-        return {"g": "○", "w": "no flag raised", "c": "muted", "h": NO_FLAG}
-    shown = ", ".join(FINDING_CODES[f].display if f in FINDING_CODES else f for f in flags)
-    partial = ", on part of the images" if item["state"] == "arriving" else ""
+        return {"g": "○", "w": _("no flag raised"), "c": "muted", "h": _(NO_FLAG)}
+    shown = ", ".join(finding(f) for f in flags)
+    if item["state"] == "arriving":
+        shown = _("%(flags)s, on part of the images", flags=shown)
     return {
         "g": "◆",
-        "w": "flagged:",
-        "t": shown + partial,
+        "w": _("flagged:"),
+        "t": shown,
         "c": item["priority_class"],
-        "h": f"flagged: {shown}{partial}",
+        "h": f"{_('flagged:')} {shown}",
     }
+
+
+# --- other columns ------------------------------------------------------------------------------------------
 
 
 def _due(item: Mapping[str, Any], now: datetime) -> Cell:
@@ -169,7 +285,7 @@ def _due(item: Mapping[str, Any], now: datetime) -> Cell:
     left = (at or 0) / 1000 - now.timestamp()
     late = left < 0
     return {
-        "w": "OVERDUE" if late else "",
+        "w": _("OVERDUE") if late else "",
         "t": hours(abs(left)),
         "c": "critical" if late else "",
         "k": "until",
@@ -181,38 +297,44 @@ def _age(item: Mapping[str, Any]) -> Cell:
     known = item["acquired_at"] is not None and item["clock_ok"]
     at = item["acquired_at"] if known else item["arrived_at"]
     title = (
-        "since the end of acquisition"
+        _("since the end of acquisition")
         if known
-        else "since receipt: the time of acquisition is not known or not possible"
+        else _("since receipt: the time of acquisition is not known or not possible")
     )
     return {"m": "" if known else "~", "k": "since", "at": milliseconds(at), "h": title}
 
 
 def _patient(patient: Mapping[str, Any]) -> Cell:
-    return {"t": person(patient["name"]) or "(no name)", "m": sex_age(patient), "h": person(patient["name"])}
+    return {
+        "t": person(patient["name"]) or _("(no name)"),
+        "m": sex_age(patient),
+        "h": person(patient["name"]),
+    }
 
 
 def _images(item: Mapping[str, Any]) -> Cell:
     received, expected = item["images"]["received"], item["images"]["expected"]
     arriving = item["state"] == "arriving" or (expected is not None and received < expected)
     text = f"{received}/{'?' if expected is None else expected}"
+    late = received - expected if expected is not None and received > expected else 0
     return {"t": f"{text} …" if arriving else text, "c": "pending" if arriving else "",
-            "h": f"taken because: {item['images']['complete_because'] or 'not yet taken'}"}  # fmt: skip
+            "m": _("late +%(n)s", n=late) if late else "",
+            "h": _("taken because: %(why)s", why=because(item["images"]["complete_because"]))}  # fmt: skip
 
 
 def _claim(item: Mapping[str, Any], me: str, names: Mapping[str, str]) -> Cell:
     holder = item["claimed_by"]
     if holder is None:
-        word = ACT_WORDS.get(item["report_state"], "free") if item["state"] == "read" else "free"
-        return {"t": word, "c": "muted"}
+        word = REPORTS.get(item["report_state"], "") if item["state"] == "read" else ""
+        return {"t": _(word) if word else _("free"), "c": "muted"}
     mine = holder == me
     return {
         "g": "●",
-        "w": "you" if mine else names.get(holder, holder),
+        "w": _("you") if mine else names.get(holder, holder),
         "c": "claimed-me" if mine else "muted",
         "k": "lease",
         "at": milliseconds(item["claimed_until"]),
-        "h": f"claimed by {names.get(holder, holder)}",
+        "h": _("claimed by %(who)s", who=names.get(holder, holder)),
     }
 
 
@@ -221,23 +343,25 @@ def _alert(item: Mapping[str, Any], names: Mapping[str, str]) -> Cell:
     if alert is None:
         return {"t": "–", "c": "muted"}
     if alert["state"] == "open":
-        words = f"escalated {alert['step']}" if alert["step"] else f"raised {clock(alert['at'])}"
+        step, at = alert["step"], clock(alert["at"])
+        words = _("escalated %(step)s", step=step) if step else _("raised %(at)s", at=at)
         return {"g": "!!", "w": words, "c": "critical"}
     if alert["state"] == "exhausted":
-        return {"g": "!!", "w": "nobody answered", "c": "critical"}
+        return {"g": "!!", "w": _("nobody answered"), "c": "critical"}
     if alert["state"] == "acknowledged":
-        return {"g": "✓", "t": f"seen {names.get(alert['by'], alert['by'])}", "c": "muted"}
+        return {"g": "✓", "t": _("seen %(who)s", who=names.get(alert["by"], alert["by"])), "c": "muted"}
+    withdrawn = alert["state"] == "withdrawn"
     return {
-        "g": "↺" if alert["state"] == "withdrawn" else "",
-        "t": alert["state"],
-        "c": "not-analysed" if alert["state"] == "withdrawn" else "muted",
+        "g": "↺" if withdrawn else "",
+        "t": _("withdrawn") if withdrawn else _("closed"),
+        "c": "not-analysed" if withdrawn else "muted",
     }
 
 
 def flaggable() -> list[tuple[str, str]]:
     """(name, words) of what can have been missed, the most urgent first."""
     coded = sorted(FINDING_CODES.values(), key=lambda c: (-c.priority_class, c.display))
-    return [(c.name, c.display) for c in coded if c.name != "abnormal"]
+    return [(c.name, _(c.display)) for c in coded if c.name != "abnormal"]
 
 
 # --- small words ---------------------------------------------------------------------------------------------
@@ -246,7 +370,7 @@ def flaggable() -> list[tuple[str, str]]:
 def person(name: str) -> str:
     """`Doe, Jane`; the ideographic group beside it. Never upper-cased by us (ux 14)."""
     groups = [g.strip() for g in name.split("=")]
-    family, _, rest = groups[0].partition("^")
+    family, _caret, rest = groups[0].partition("^")
     given = " ".join(p for p in rest.split("^")[:2] if p)
     said = ", ".join(p for p in (family.strip(), given.strip()) if p)
     ideographic = groups[1].replace("^", " ").strip() if len(groups) > 1 else ""
@@ -254,38 +378,15 @@ def person(name: str) -> str:
 
 
 def initials(name: str) -> str:
-    family, _, rest = name.split("=")[0].partition("^")
+    family, _caret, rest = name.split("=")[0].partition("^")
     return " ".join(f"{p.strip()[0]}." for p in (rest.partition("^")[0], family) if p.strip()) or "–"
 
 
 def sex_age(patient: Mapping[str, Any]) -> str:
     age = patient["age_years"]
-    return " ".join(w for w in (patient["sex"], "" if age is None else f"{age:.0f}y") if w)
+    years = "" if age is None else _("%(n)sy", n=f"{age:.0f}")
+    return " ".join(w for w in (patient["sex"], years) if w)
 
 
-def hours(seconds: float) -> str:
-    """`0:42`: hours and minutes."""
-    minutes = int(seconds // 60)
-    return f"{minutes // 60}:{minutes % 60:02d}"
-
-
-def clock(at: str | datetime | None) -> str:
-    """`03:12` in the zone of this site."""
-    return "" if at is None else f"{_local(at):%H:%M}"
-
-
-def moment(at: str | datetime | None) -> str:
-    """`2026-11-21 03:12:40 CET`."""
-    return "–" if at is None or at == "" else f"{_local(at):%Y-%m-%d %H:%M:%S %Z}"
-
-
-def _local(at: str | datetime) -> datetime:
-    return (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone()
-
-
-def milliseconds(at: str | None) -> int | None:
-    return None if at is None else int(datetime.fromisoformat(at).timestamp() * 1000)
-
-
-def _cells(row_: Mapping[str, Any]) -> Sequence[tuple[str, Cell]]:
-    return [(c.id, row_["cells"].get(c.id, {})) for c in COLUMNS if c.id != "sel"]
+def cells_of(row_: Mapping[str, Any], shown: Sequence[columns.Column]) -> Sequence[tuple[str, Cell]]:
+    return [(c.id, row_["cells"].get(c.id, {})) for c in shown if c.id != "sel"]

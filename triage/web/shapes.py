@@ -15,8 +15,10 @@ from triage.domain.errors import Refused
 from triage.domain.finding import FINDING_CODES, Finding, Mode, PriorityClass, as_json, shown
 from triage.domain.priority import overdue_reason
 from triage.domain.suitability import SENTENCES, ReasonCode
-from triage.store import reading, worklist
+from triage.store import listing, reading, runs, worklist
+from triage.store.listing import SORTS, Key, Sort
 from triage.web.context import Call, stamp
+from triage.workflow.health import LATE_RUN
 
 _READ_MODALITIES = ("CR", "DX", "CT")
 _CLOCK_SLACK = timedelta(minutes=1)
@@ -31,17 +33,18 @@ def ai_is_down(degraded: Sequence[dict[str, Any]]) -> bool:
 def worklist_items(
     tx: Connection, rows: Sequence[dict[str, Any]], now: datetime, *, ai_down: bool
 ) -> list[dict[str, Any]]:
-    """Rows of `store.worklist.listing` as the API says them."""
+    """Rows of `store.listing.rows` as the API says them."""
     study_ids = [r["study_id"] for r in rows]
-    images = worklist.image_counts(tx, study_ids)
-    alert_of = worklist.open_alert_of(tx, study_ids)
+    images = listing.image_counts(tx, study_ids)
+    alert_of = listing.open_alert_of(tx, study_ids)
     senders = reading.senders(tx, study_ids)
     places = worklist.ranks(tx, now, [r["id"] for r in rows]) if rows else {}
+    waiting = runs.places(tx, study_ids)
     empty = {"received": 0, "expected": None, "complete_because": ""}
     return [
         _item(
             row, places.get(row["id"], (None, None)), images.get(row["study_id"], empty),
-            alert_of.get(row["study_id"]), senders.get(row["study_id"], ""), now, ai_down,
+            alert_of.get(row["study_id"]), senders.get(row["study_id"], ""), waiting.get(row["study_id"]), now, ai_down,
         )
         for row in rows
     ]  # fmt: skip
@@ -49,7 +52,7 @@ def worklist_items(
 
 def _item(
     r: dict[str, Any], places: tuple[int | None, int | None], images: dict[str, Any], alert: dict[str, Any] | None,
-    sender: str, now: datetime, ai_down: bool,
+    sender: str, queued: dict[str, Any] | None, now: datetime, ai_down: bool,
 ) -> dict[str, Any]:  # fmt: skip
     status, reason, detail = _ai(r, ai_down)
     waits = r["state"] in worklist.OPEN_STATES
@@ -89,8 +92,24 @@ def _item(
         "alert": _alert_brief(alert),
         "sender": sender,
         "report_state": r["report_state"],
+        "referrer": r["referring_physician_name"],
+        "received_at": stamp(r["first_received_at"]),
+        "label": r["label"],
+        "queued": _queued(queued, now) if status in ("requested", "running") else None,
         "clock_ok": clock_ok(r["acquired_at"], r["first_received_at"]),
         "version": r["version"],
+    }
+
+
+def _queued(run: dict[str, Any] | None, now: datetime) -> dict[str, Any] | None:
+    """Place in the queue of its detector's machine, tries so far, and for how long it is late."""
+    if run is None:
+        return None
+    late = (now - run["requested_at"] - LATE_RUN).total_seconds()
+    return {
+        "place": run["place"],
+        "attempts": run["attempts"],
+        "late_minutes": int(late // 60) if late > 0 else None,
     }
 
 
@@ -202,21 +221,41 @@ def reason_text(code: str, detail: str) -> str:
 # --- the cursor: the order key of the last row, opaque to the client ------------------------------------------
 
 
-def cursor_of(row: dict[str, Any]) -> str:
-    key = [row["group"], row["due_at"].isoformat(), row["id"]]
+def cursor_of(row: dict[str, Any], sort: Sort) -> str:
+    values = [v.isoformat() if isinstance(v, datetime) else v for v in row["key"]]
+    key = [sort.column, int(sort.descending), *values]
     return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def after_cursor(cursor: str) -> tuple[int, datetime, int] | None:
-    """(group, due_at, id) to go on after; every part is checked, and bound when it is used (T14)."""
+def after_cursor(cursor: str, sort: Sort) -> Key | None:
+    """The key to go on after; every part is checked, and bound when it is used (T14)."""
     if not cursor:
         return None
     try:
-        group, due, last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        due_at = datetime.fromisoformat(due)
+        column, descending, *values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        fits = column == sort.column and bool(descending) == sort.descending
+        key = [_part(kind, value) for kind, value in zip(_kinds(sort), values, strict=True)] if fits else None
     except (binascii.Error, ValueError, TypeError) as error:
         raise Refused("this cursor is not one of ours; start again without it") from error
-    fine = type(group) is int and type(last) is int and 0 <= group <= 9 and 0 <= last < 2**62
-    if not fine or due_at.tzinfo is None:
-        raise Refused("this cursor is not one of ours; start again without it")
-    return group, due_at, last
+    if key is None:
+        raise Refused("this cursor is of another sort; start again without it")
+    return key
+
+
+def _kinds(sort: Sort) -> tuple[str, ...]:
+    return ("id", "time", "id") if sort.column == "order" else (SORTS[sort.column][0], "id")
+
+
+def _part(kind: str, value: Any) -> Any:
+    if kind == "time":
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError(value)
+        return at
+    if kind == "text" and isinstance(value, str) and len(value) <= 400:
+        return value
+    if kind == "number" and type(value) in (int, float) and abs(value) < 2**31:
+        return value
+    if kind == "id" and type(value) is int and 0 <= value < 2**62:
+        return value
+    raise ValueError(value)

@@ -16,7 +16,8 @@ from triage.qa import report as qa_report
 from triage.store import alerts, audit, events, reading, runs
 from triage.web import auth, models, present, shapes
 from triage.web.context import Call, Route, stamp
-from triage.web.pages import banner, colleagues, display_names, theme
+from triage.web.pages import banner, colleagues, display_names
+from triage.web.times import hours
 from triage.workflow import anchors, health, read
 
 _QA_DAYS = 7
@@ -48,7 +49,7 @@ def act_on_alert(call: Call, alert_id: int, act: str) -> Response:
             else:
                 raise read.NotFound("no such act")
     except (Conflict, Refused) as error:
-        page = render_template("refused.html", why=str(error), back=back, who=call.who, theme="")
+        page = render_template("refused.html", why=str(error), back=back, who=call.who)
         return make_response(page, 404 if isinstance(error, read.NotFound) else 409)
     return make_response(redirect(back))
 
@@ -65,9 +66,7 @@ def _cards(call: Call) -> list[dict[str, Any]]:
                 "initials": present.initials(row["patient_name"]),
                 "sex_age": present.sex_age(patient),
                 "last_four": row["patient_code"][-4:],
-                "waiting": present.hours(
-                    (call.now - (row["acquired_at"] or row["raised_at"])).total_seconds()
-                ),
+                "waiting": hours((call.now - (row["acquired_at"] or row["raised_at"])).total_seconds()),
                 "raised": stamp(row["raised_at"]),
                 "state": row["state"],
             }
@@ -195,7 +194,6 @@ def _page(call: Call, template: str, page: str, **values: Any) -> str:
         page=page,
         who=call.who,
         site=call.web.settings.site,
-        theme=theme(call),
         now=stamp(call.now),
         **values,
     )

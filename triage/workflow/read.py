@@ -65,10 +65,12 @@ def claim(
     take_over_reason: str = "",
     opened: bool = True,
     by_next: bool = False,
+    by: str = "",
     rank_shown: int | None = None,
 ) -> int:
     """Lease a study to a reader, and note that it was opened; returns the study's row id.
 
+    by                who assigned it to this reader, when that is another
     take_over_reason  take it although another holds it; told to all, audited
     rank_shown        the place in the list at that moment: the only honest basis of turnaround (ux 5.6)
     raises            NotFound; Stale; Held by another; Refused beyond five open claims or when it was read
@@ -81,7 +83,8 @@ def claim(
     if held is not None and not mine and not take_over_reason:
         raise Held(held["reader"], held["expires_at"], "the study is claimed by")
     if not mine and worklist.open_claims(tx, reader, now) >= OPEN_CLAIMS_MAX:
-        raise Refused(f"you hold {OPEN_CLAIMS_MAX} studies; release or report one first")
+        whose = "you hold" if by in ("", reader) else f"{reader} holds"
+        raise Refused(f"{whose} {OPEN_CLAIMS_MAX} studies; release or report one first")
     if not worklist.take_claim(tx, item["id"], reader, now, CLAIM_LENGTH, take_over=bool(take_over_reason)):
         other = worklist.live_claim(tx, item["id"], now)
         raise Held(
@@ -96,13 +99,31 @@ def claim(
             tx, now, reader, "study.taken_over", "study", study_uid,
             {"from": held["reader"], "reason": take_over_reason[:200]},
         )  # fmt: skip
+    elif not mine and by not in ("", reader):
+        audit.append(tx, now, by, "study.assigned", "study", study_uid, {"to": reader})
     elif not mine:
         audit.append(tx, now, reader, "study.claimed", "study", study_uid)
     if opened:
         audit.append(
             tx, now, reader, "study.opened", "study", study_uid, {"next": by_next, "rank": rank_shown}
         )
-    _tell(tx, now, study_id, claimed_by=reader, taken_from=held["reader"] if held and not mine else "")
+    taken = {"taken_from": held["reader"], "reason": take_over_reason[:200]} if held and not mine else {}
+    _tell(tx, now, study_id, claimed_by=reader, **taken, **({"assigned_by": by} if by else {}))
+    return study_id
+
+
+def ask(tx: Connection, study_uid: str, person: str, now: datetime) -> int:
+    """Ask whoever holds a study for it; who asked is told when it is free again (ux 5.6).
+
+    raises  Refused when nobody else holds it
+    """
+    study_id, item = _item(tx, study_uid, None)
+    held = worklist.live_claim(tx, item["id"], now)
+    if held is None or held["reader"] == person:
+        raise Refused("nobody else holds this study; claim it")
+    worklist.note_asker(tx, held["id"], person)
+    audit.append(tx, now, person, "study.asked_for", "study", study_uid, {"holder": held["reader"]})
+    _tell(tx, now, study_id, asked_by=person, holder=held["reader"])
     return study_id
 
 
@@ -125,14 +146,15 @@ def next_study(tx: Connection, reader: str, now: datetime) -> str | None:
 def release(tx: Connection, study_uid: str, reader: str, now: datetime, *, version: int | None = None) -> int:
     """Give a study back; raises Held when it is another's, Refused when nobody holds it."""
     study_id, item = _item(tx, study_uid, version)
+    held = worklist.live_claim(tx, item["id"], now)
+    asked = worklist.askers(held)
     if not worklist.drop_claim(tx, item["id"], reader):
-        held = worklist.live_claim(tx, item["id"], now)
         if held is not None:
             raise Held(held["reader"], held["expires_at"], "the study is claimed by")
         raise Refused("you do not hold this study")
     _make_free(tx, study_id, item)
     audit.append(tx, now, reader, "study.released", "study", study_uid)
-    _tell(tx, now, study_id, claimed_by="")
+    _tell(tx, now, study_id, claimed_by="", free_for=asked)
     return study_id
 
 
@@ -152,13 +174,13 @@ def keep(tx: Connection, study_uid: str, reader: str, now: datetime) -> int:
 def free_expired(tx: Connection, now: datetime) -> int:
     """Claims that ran out: the rows are free and their former readers are told. For the scheduler's clock."""
     ended = worklist.expired_claims(tx, now)
-    for _, study_id, reader in ended:
+    for _, study_id, reader, asked in ended:
         item = worklist.find_item(tx, study_id)
         assert item is not None
         _make_free(tx, study_id, item)
         uid = studies.get_study(tx, study_id)["study_instance_uid"]
         audit.append(tx, now, "triage", "claim.expired", "study", uid, {"reader": reader})
-        _tell(tx, now, study_id, claimed_by="", taken_from=reader)
+        _tell(tx, now, study_id, claimed_by="", expired_for=reader, free_for=asked)
     return len(ended)
 
 

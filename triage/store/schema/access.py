@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, String, Table, Text, text
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint, text
 
 from triage.store.schema.columns import Id, UtcTime, id_column, metadata, one_of
 
@@ -30,6 +30,19 @@ user = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("preferences", JSON, nullable=False),
     one_of("role", "reader", "lead", "qa", "admin", "auditor"),
+)
+
+view = Table(  # a saved view of the list: filters, columns, density; never a text that names a patient
+    "view",
+    metadata,
+    id_column(),
+    Column("owner", String(80), nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("shared", Boolean, nullable=False, server_default=text("false")),
+    Column("default_for", String(16), nullable=False, server_default=""),  # role whose first page it is
+    Column("content", JSON, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+    UniqueConstraint("owner", "name"),
 )
 
 session = Table(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 from triage.store.schema.columns import Id, UtcTime, id_column, metadata, one_of, ref_column
 
@@ -34,6 +46,7 @@ worklist_item = Table(
     Column("opened_at", UtcTime),
     Column("read_at", UtcTime),
     Column("report_state", String(16), nullable=False, server_default=""),
+    Column("label", String(40), nullable=False, server_default=""),  # a word of the department's own
     Column("version", Integer, nullable=False, server_default="1"),
     one_of("state", "arriving", "to_read", "claimed", "read", "withdrawn"),
     CheckConstraint("priority_class >= base_class", name="never_lowered"),  # P7, by the database as well
@@ -56,6 +69,9 @@ claim = Table(
     Column("reader", String(80), nullable=False),
     Column("claimed_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
+    Column(
+        "asked_by", Text, nullable=False, server_default=""
+    ),  # readers who wait for it, one a line: told when it ends
 )
 
 feedback = Table(

@@ -1,5 +1,7 @@
 // Talking to the server: CSRF token on every act, problems as errors with words and a reference.
 
+import { t } from "./words.js";
+
 const token = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
 export class Problem extends Error {
@@ -24,11 +26,11 @@ export async function ask(path, { method = "GET", body, version, background = fa
       method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body), redirect: "manual",
     });
   } catch {
-    throw new Problem(0, { detail: navigator.onLine ? "The server does not answer." : "Offline." });
+    throw new Problem(0, { detail: navigator.onLine ? t("The server does not answer.") : t("Offline.") });
   }
   if (response.type === "opaqueredirect" || response.status === 401) {
     location.reload(); // the session ended: the server leads to the sign-in page
-    throw new Problem(401, { detail: "The session has ended." });
+    throw new Problem(401, { detail: t("The session has ended.") });
   }
   if (response.status === 204 || response.status === 304) return { status: response.status, headers: response.headers };
   const kind = response.headers.get("Content-Type") ?? "";

@@ -3,6 +3,7 @@
 
 import { span } from "./cell.js";
 import { tick } from "./time.js";
+import { t } from "./words.js";
 
 export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, later, list }) {
   let alerts = [];
@@ -12,7 +13,7 @@ export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, l
     tick() { slot.querySelectorAll("[data-k]").forEach(tick); },
     show(coming) {
       const fresh = coming.filter((a) => !announced.has(a.id));
-      if (fresh.length) shout.textContent = `Critical: ${fresh[0].finding}, ${fresh[0].name}, ${fresh[0].location}`;
+      if (fresh.length) shout.textContent = `${t("Critical:")} ${fresh[0].finding}, ${fresh[0].name}, ${fresh[0].location}`;
       announced = new Set(coming.map((a) => a.id));
       const same = JSON.stringify(coming) === JSON.stringify(alerts);
       alerts = coming;
@@ -25,22 +26,22 @@ export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, l
     const alert = alerts[0];
     const box = span("div", "", "banner");
     box.dataset.alert = alert.id;
-    box.append(span("span", alert.exhausted ? "!! CRITICAL, NOBODY ANSWERED" : "!! CRITICAL", "what"));
-    const line = span("span", `${alert.finding}  ${alert.name}  ${alert.location}  acquired ${alert.acquired}  waiting `, "line");
+    box.append(span("span", `!! ${alert.exhausted ? t("CRITICAL, NOBODY ANSWERED") : t("CRITICAL")}`, "what"));
+    const line = span("span", `${alert.finding}  ${alert.name}  ${alert.location}  ${t("acquired %(at)s", { at: alert.acquired })}  ${t("waiting")} `, "line");
     const wait = span("span", "");
     wait.dataset.k = "since";
     wait.dataset.at = alert.since;
     wait.append(span("span", "", "time"));
     tick(wait);
     line.append(wait);
-    if (alert.step) line.append(`  step ${alert.step}`);
-    if (alert.assigned) line.append(`  handed to ${alert.assigned}`);
+    if (alert.step) line.append(`  ${t("step %(n)s", { n: alert.step })}`);
+    if (alert.assigned) line.append(`  ${t("handed to %(who)s", { who: alert.assigned })}`);
     box.append(line);
-    if (alerts.length > 1) box.append(button(`+${alerts.length - 1} more (L)`, list));
-    box.append(button("Open", () => open(alert)));
+    if (alerts.length > 1) box.append(button(t("+%(n)s more (L)", { n: alerts.length - 1 }), list));
+    box.append(button(t("Open"), () => open(alert)));
     if (mayAct) {
-      box.append(button("Acknowledge X", () => acknowledge(alert)), button("Hand over E", () => handover(alert)));
-      if (alert.may_later) box.append(button("Later", () => later(alert)));
+      box.append(button(t("Acknowledge X"), () => acknowledge(alert)), button(t("Hand over E"), () => handover(alert)));
+      if (alert.may_later) box.append(button(t("Later"), () => later(alert)));
     }
     slot.replaceChildren(box);
   }

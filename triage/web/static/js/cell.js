@@ -1,6 +1,7 @@
 // Rows and cells as the server says them (web/present.py), by textContent alone.
 
 import { tick } from "./time.js";
+import { t } from "./words.js";
 
 export function span(tag, text, className) {
   const made = document.createElement(tag);
@@ -55,7 +56,7 @@ export function makeRow(row, columns) {
 export function mark(tr, row) {
   tr.dataset.class = row.class;
   tr.toggleAttribute("data-mine", row.mine);
-  tr.querySelector("input").setAttribute("aria-label", `select ${row.name}, ${row.cells.desc?.t ?? ""}`);
+  tr.querySelector("input").setAttribute("aria-label", t("select %(name)s, %(study)s", { name: row.name, study: row.cells.desc?.t ?? "" }));
 }
 
 /** Change cells in place; a changed one is underlined for a second. */

@@ -1,6 +1,7 @@
 // One dialog at a time: choices by digit, a text, or a confirmation that names the patient again.
 
 import { span } from "./cell.js";
+import { t } from "./words.js";
 
 const dialog = document.getElementById("dialog");
 
@@ -8,7 +9,7 @@ export const isOpen = () => dialog.open;
 export const close = () => dialog.close();
 
 /** Resolves to {value, text} of the chosen button, or null. `choices`: [[value, words]...]. */
-export function choose({ title, text = "", choices = [], field = "", confirm = "", select = null }) {
+export function choose({ title, text = "", choices = [], digits = null, field = "", confirm = "", select = null, more = null }) {
   return new Promise((resolve) => {
     const form = document.createElement("form");
     form.method = "dialog";
@@ -28,24 +29,26 @@ export function choose({ title, text = "", choices = [], field = "", confirm = "
       choices.forEach(([value, words], i) => {
         const button = document.createElement("button");
         button.type = "button";
-        if (i < 9) button.append(span("kbd", String(i + 1)), " ");
+        const digit = digits?.[i] ?? i + 1;
+        if (digit <= 9) button.append(span("kbd", String(digit)), " ");
         button.append(words);
-        button.dataset.digit = String(i + 1);
+        button.dataset.digit = String(digit);
         button.addEventListener("click", () => finish(value));
         box.append(button);
       });
       form.append(box);
     }
     if (field || select) {
-      const label = span("label", field || "To");
+      const label = span("label", field || t("To"));
       input = document.createElement(select ? "select" : "input");
       if (select) for (const [value, words] of select) input.add(new Option(words, value));
       else input.maxLength = 200;
       label.append(input);
       form.append(label);
     }
+    if (more) form.append(more);
     const end = span("div", "", "end");
-    const no = span("button", "Cancel");
+    const no = span("button", t("Cancel"));
     no.type = "button";
     no.addEventListener("click", () => dialog.close());
     end.append(no);
@@ -58,7 +61,7 @@ export function choose({ title, text = "", choices = [], field = "", confirm = "
     form.append(end);
     dialog.replaceChildren(form);
     dialog.onkeydown = (event) => {
-      if (event.target.matches("input, select")) return;
+      if (event.target.matches("input:not([type=checkbox]), select")) return;
       const button = dialog.querySelector(`[data-digit="${event.key}"]`);
       if (button) { event.preventDefault(); button.click(); }
     };
@@ -86,5 +89,5 @@ export function toast(text, { bad = false, action = null, ms = bad ? 12_000 : 4_
 }
 
 export function tell(problem) {
-  toast(`${problem.message}${problem.reference ? ` (reference ${problem.reference})` : ""}`, { bad: true });
+  toast(problem.reference ? t("%(what)s (reference %(number)s)", { what: problem.message, number: problem.reference }) : problem.message, { bad: true });
 }

@@ -4,6 +4,7 @@
 
 import { makeRow, update } from "./cell.js";
 import { tick } from "./time.js";
+import { t } from "./words.js";
 
 const WINDOW = 60; // rows in the document (ux 13)
 const GUARD_MS = 300; // after a batch a moved row does not react: nobody opens the wrong patient
@@ -77,8 +78,16 @@ export class List {
     const same = complete.length === this.shown.length && complete.every((uid, i) => uid === this.shown[i]);
     this.coming = same ? null : complete;
     const stay = new Set(complete);
-    for (const [uid, tr] of this.nodes) tr.classList.toggle("leaving", !stay.has(uid));
+    for (const [uid, tr] of this.nodes) this.leave(uid, tr, !stay.has(uid));
     this.draw();
+  }
+
+  /** A row that leaves stays where it is, muted and with the word, until places change. */
+  leave(uid, tr, leaves) {
+    if (tr.classList.contains("leaving") === leaves) return;
+    tr.classList.toggle("leaving", leaves);
+    const place = tr.querySelector(".c-pos");
+    if (place) place.textContent = leaves ? t("leaving") : this.rows.get(uid).cells.pos.t;
   }
 
   /** {count, fresh, critical}: what waits to be applied. */
@@ -135,7 +144,7 @@ export class List {
 
   draw() {
     if (this.table.dataset.loaded === undefined) return;
-    this.table.setAttribute("aria-rowcount", String(this.total + 1));
+    this.table.setAttribute("aria-rowcount", String(this.total + 2));
     const height = this.rowHeight;
     const first = Math.max(0, Math.min(Math.floor(this.scroller.scrollTop / height) - 12, this.shown.length - WINDOW));
     const wanted = this.shown.slice(first, first + WINDOW);
@@ -151,13 +160,14 @@ export class List {
       }
       if (place.nextSibling !== tr) place.after(tr);
       place = tr;
-      tr.setAttribute("aria-rowindex", String(first + i + 2));
+      tr.setAttribute("aria-rowindex", String(first + i + 3));
       tr.tabIndex = uid === (this.current ?? this.shown[0]) ? 0 : -1;
       if (uid === this.current) tr.setAttribute("aria-current", "true");
       else tr.removeAttribute("aria-current");
       tr.querySelector("input").checked = this.selected.has(uid);
     });
     this.top.firstChild.style.height = `${first * height}px`;
+    this.onSelect?.(this.selected);
     const below = Math.max(this.total, this.shown.length) - first - wanted.length;
     this.bottom.firstChild.style.height = `${Math.max(0, below) * height}px`;
     this.onDraw?.(first + wanted.length);
@@ -180,6 +190,14 @@ export class List {
     const at = this.current ? this.shown.indexOf(this.current) : -1;
     const to = Math.max(0, Math.min(this.shown.length - 1, at + by));
     if (this.shown.length) this.select(this.shown[to]);
+  }
+
+  /** Shift+J/K: the rows that the step crosses are selected. */
+  extend(by) {
+    if (this.current) this.selected.add(this.current);
+    this.step(by);
+    if (this.current) this.selected.add(this.current);
+    this.draw();
   }
 
   toggle(uid) {

@@ -3,6 +3,7 @@
 import "./idle.js";
 import { somebodyIsHere } from "./idle.js";
 import { follow } from "./live.js";
+import { t } from "./words.js";
 
 const live = document.getElementById("live");
 const since = live.textContent;
@@ -24,8 +25,8 @@ follow({
     degraded = now;
   },
   onAge({ age, stale, offline }) {
-    const text = offline ? "Offline. What is shown may be old; nothing can be acknowledged."
-      : stale ? `May be out of date: last news ${Math.round(age / 1000)} s ago.` : since;
+    const text = offline ? t("Offline. What is shown may be old; nothing can be acknowledged.")
+      : stale ? t("May be out of date: last news %(n)s s ago.", { n: Math.round(age / 1000) }) : since;
     if (live.textContent !== text) live.textContent = text;
   },
 });

@@ -1,6 +1,7 @@
 // The side panel: why, preview, time line, history. Comes from the server as a piece of page; here it is only moved.
 
 import { ask } from "./api.js";
+import { t } from "./words.js";
 
 const PRESETS = { ct: { 1: [-600, 1500], 2: [40, 350], 3: [400, 1800] } };
 const RANGES = { ct: { center: [-1000, 1000], width: [1, 4000] }, film: { center: [0, 4095], width: [1, 8190] } };
@@ -88,8 +89,8 @@ export class Panel {
     if (!button) return;
     if (button.dataset.panelTab) this.show(button.dataset.panelTab);
     else if (button.dataset.preset) this.preset(button.dataset.preset);
-    else if (button.dataset.tool) this.key({ invert: "i", overlay: "o" }[button.dataset.tool]);
-    else if (button.dataset.act) this.onAct(button.dataset.act);
+    else if (button.dataset.tool) this.key({ invert: "i", overlay: "o", reset: "0" }[button.dataset.tool]);
+    else if (button.dataset.act) this.onAct(button.dataset.act, button.dataset.finding ?? "");
   }
 
   dragged(event) {
@@ -147,7 +148,7 @@ export class Panel {
     if (!response?.ok) {
       const body = await response?.json().catch(() => null);
       image.hidden = true;
-      box.querySelector(".label").textContent = body?.detail ?? "The preview cannot be loaded now.";
+      box.querySelector(".label").textContent = body?.detail ?? t("The preview cannot be loaded now.");
       return;
     }
     const [center, width] = ["Center", "Width"].map((n) => Number(response.headers.get(`X-Triage-${n}`)));
@@ -158,7 +159,7 @@ export class Panel {
     this.url = URL.createObjectURL(await response.blob());
     image.hidden = false;
     image.src = this.url;
-    box.querySelector(".label").textContent = "PREVIEW, NOT FOR DIAGNOSIS";
+    box.querySelector(".label").textContent = t("PREVIEW, NOT FOR DIAGNOSIS");
   }
 
   /** Overlay mode alone: in triage-only mode the server sends no places, so there is nothing to draw. */

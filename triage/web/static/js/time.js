@@ -1,5 +1,7 @@
 // Times that count by themselves, by the server's clock: a wrong clock of this computer changes nothing (ux 14).
 
+import { t } from "./words.js";
+
 let offset = 0; // server minus this computer, milliseconds
 
 export function heard(asOf) {
@@ -33,7 +35,7 @@ export function tick(cell) {
     if (late && !cell.classList.contains("t-critical")) {
       cell.classList.add("t-critical");
       const word = document.createElement("b");
-      word.textContent = "OVERDUE";
+      word.textContent = t("OVERDUE");
       cell.prepend(word, " ");
     }
   }

@@ -1,38 +1,40 @@
-// The reading worklist: wires the list, the stream, the panel, the banner and the keys.
+// The reading worklist: wires the list, the stream, the panel, the banner, the filters and the keys.
 
 import { makeActs } from "./acts.js";
-import { act, ask } from "./api.js";
+import { makeAround } from "./around.js";
+import { ask } from "./api.js";
 import { makeBanner } from "./banner.js";
-import { span } from "./cell.js";
 import * as dialog from "./dialog.js";
-import { bindKeys } from "./keys.js";
+import { makeFilters } from "./filters.js";
+import { makeGrip } from "./grip.js";
 import { somebodyIsHere } from "./idle.js";
+import { bindKeys } from "./keys.js";
+import { makeLeases } from "./leases.js";
 import { List } from "./list.js";
 import { follow } from "./live.js";
 import { Panel } from "./panel.js";
+import { makePlace } from "./place.js";
 import { watchRest } from "./rest.js";
-import { computerIsWrong, heard, hours, minutes, now } from "./time.js";
+import { heard } from "./time.js";
+import { openViews } from "./views.js";
+import { t } from "./words.js";
 
 const BATCH_MS = 2000;
 const FIRST = 100;
 const REFETCH_MAX = 1000;
-const KEEP_EVERY_MS = 60_000;
-const ACTIVE_MS = 5 * 60_000;
 
 const $ = (id) => document.getElementById(id);
-const data = $("known").dataset;
-const known = {
-  me: data.me, mayAct: data.mayAct === "True", mayAlert: data.mayAlert === "True",
-  chips: JSON.parse(data.chips), missed: JSON.parse(data.missed), colleagues: JSON.parse(data.colleagues), takeOver: JSON.parse(data.takeOver),
-};
-known.names = Object.fromEntries(known.colleagues);
-heard(data.now);
+const known = JSON.parse($("known").dataset.known);
+heard($("known").dataset.now);
 
-const columns = [...document.querySelectorAll(".rows thead th")].map((th) => th.className.slice(2)).filter((id) => id !== "sel");
+const heads = [...document.querySelectorAll(".rows thead tr:first-child th")].map((th) => th.className.slice(2));
+const widths = new Map([...document.querySelectorAll(".rows col")].map((c) => [c.className.slice(2), c.dataset.width]));
+for (const col of document.querySelectorAll(".rows col[data-width]")) if (col.dataset.width) col.style.width = `${col.dataset.width}px`;
 const scroller = document.querySelector(".rows");
-const list = new List({ scroller, body: $("rows"), table: document.querySelector(".rows table"), columns });
-const rest = watchRest(scroller, () => dialog.isOpen() || document.querySelector("details[open]") !== null);
-const panel = new Panel($("panel"), { onAct: (name) => onAct(name), onOverlay: (uid) => acts.overlay(uid) });
+const list = new List({ scroller, body: $("rows"), table: document.querySelector(".rows table"), columns: heads.filter((id) => id !== "sel") });
+const popped = () => document.querySelector(":popover-open") !== null;
+const rest = watchRest(scroller, () => dialog.isOpen() || popped() || document.querySelector("details[open]") !== null);
+const panel = new Panel($("panel"), { onAct: (name, finding) => onAct(name, finding), onOverlay: (uid) => acts.overlay(uid) });
 const age = { stale: false, old: false, offline: false };
 const afterAct = () => { refetch(); panel.refresh().catch(dialog.tell); }; // feedback changes no row, but the history
 const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), known, stale: () => age.old || age.offline });
@@ -40,6 +42,12 @@ const banner = makeBanner($("banner"), $("shout"), {
   mayAct: known.mayAlert, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
 });
+const leases = makeLeases({ known, rows: list.rows, openUid: () => panel.uid, keep: acts.keep });
+const place = makePlace(scroller, list);
+const filters = makeFilters({
+  head: document.querySelector(".rows thead"), box: $("search").text, pick: $("pick"), page: { get: (name) => query.get(name), go: (changes) => go(changes) },
+});
+makeGrip($("grip"), $("panel"), known.panelWidth);
 
 // --- asking the server ---------------------------------------------------------------------------------------------
 
@@ -58,13 +66,13 @@ function url(limit, cursor) {
   return `/worklist/rows?${wanted}`;
 }
 
-/** Ask for the rows from the top; calls that come meanwhile become one more call. */
-async function refetch({ replace = false } = {}) {
+/** Ask for the rows from the top; calls that come meanwhile become one more call. `state`: where the reader was. */
+async function refetch({ replace = false, state = null } = {}) {
   if (replace) { etag = ""; asking = null; }
   if (asking) { again = true; return; }
   const mine = (asking = {});
   try {
-    const loaded = replace ? FIRST : Math.min(Math.max(list.shown.length, FIRST), REFETCH_MAX);
+    const loaded = Math.min(Math.max(replace ? state?.count ?? 0 : list.shown.length, FIRST), REFETCH_MAX);
     const found = await pages(loaded, mine);
     if (asking !== mine || !found) return;
     failed = null;
@@ -73,9 +81,10 @@ async function refetch({ replace = false } = {}) {
     if (replace || found.rows.length >= list.shown.length) next = found.next;
     last = found;
     drawAround();
+    if (replace) place.restore(state);
   } catch (problem) {
     if (problem.status === undefined) throw problem;
-    if (asking === mine) { failed = { problem, at: now() }; drawBars(); }
+    if (asking === mine) { failed = problem; around.bars(); }
   } finally {
     if (asking === mine) asking = null;
     if (again && !asking) { again = false; setTimeout(refetch, 300); }
@@ -92,7 +101,7 @@ async function pages(count, mine) {
     const answer = await ask(url(limit, cursor), { background: !somebodyIsHere(), headers });
     if (asking !== mine) return null;
     live.heard();
-    if (answer.status === 304) { failed = null; return null; }
+    if (answer.status === 304) { failed = null; around.bars(); return null; }
     heard(answer.said.as_of);
     etag = single ? answer.headers.get("ETag") ?? "" : "";
     all = all ? { ...answer.said, rows: [...all.rows, ...answer.said.rows] } : answer.said;
@@ -116,6 +125,7 @@ function more() {
   return appending;
 }
 list.onDraw = (lastDrawn) => { if (lastDrawn > list.shown.length - 80) more(); };
+list.onSelect = (selected) => around.selected(selected.size);
 
 async function toEnd() {
   while (await more());
@@ -124,135 +134,61 @@ async function toEnd() {
 
 // --- drawing around the list -----------------------------------------------------------------------------------------
 
+const around = makeAround({
+  list, banner, rest, age, now: () => ({ last, failed, degraded: live.degraded }), refetch: () => refetch(), showHidden: () => showHidden(),
+});
+
 function drawAround() {
-  for (const link of document.querySelectorAll("[data-tab]")) {
-    const count = last.tabs[link.dataset.tab];
-    link.querySelector("b").textContent = count > 999 ? "999+" : String(count);
-  }
-  banner.show(last.banner);
-  $("count").textContent = `${last.total} ${last.total === 1 ? "study" : "studies"}`;
-  if (!list.shown.length) empty();
-  drawBars();
-  drawChanges();
+  filters.draw(last.texts);
+  around.draw(filters.active.length > 0);
   if (panel.isOpen && list.rows.get(panel.uid)?.version !== panelVersion()) panel.refresh().catch(dialog.tell);
 }
-
 const panelVersion = () => Number($("panel").querySelector("header")?.dataset.version);
-
-function empty() {
-  const tr = document.createElement("tr");
-  tr.className = "empty";
-  const filters = [...query.keys()].filter((k) => k !== "tab");
-  const td = span("td", filters.length ? "No study matches. Clear the filters with Shift+Esc." : "Nothing here at the moment.");
-  td.colSpan = columns.length + 1;
-  tr.append(td);
-  list.body.append(tr);
-}
-
-function drawBars() {
-  const bars = [];
-  if (age.offline) bars.push(["Offline. Nothing can be claimed or acknowledged until the network is back.", "stale"]);
-  else if (age.stale) bars.push([`List may be out of date. Last update ${Math.round(age.age / 1000)} s ago. Trying again.`, "stale", ["Now", () => refetch()]]);
-  if (failed) bars.push([`The list could not be loaded: ${failed.problem.message}${failed.problem.reference ? ` (reference ${failed.problem.reference})` : ""} The last good list is shown.`, "stale", ["Try again", () => refetch()]]);
-  for (const d of degraded) bars.push([`${d.part}: ${d.text}. Order: ordered priority, waiting time and what was analysed before.`, "stale"]);
-  if (last?.hidden_critical) {
-    const n = last.hidden_critical;
-    bars.push([`${n} critical ${n === 1 ? "study is" : "studies are"} outside this filter.`, "", ["Show (V)", showHidden]]);
-  }
-  if (computerIsWrong()) bars.push(["The clock of this computer is wrong by more than a minute; times here are the server's.", "stale"]);
-  const key = JSON.stringify(bars.map((b) => b.slice(0, 2)));
-  if ($("bars").dataset.key === key) return;
-  $("bars").dataset.key = key;
-  $("bars").replaceChildren(...bars.map(([text, kind, button]) => {
-    const bar = span("div", "", `bar ${kind}`);
-    bar.setAttribute("role", "status");
-    bar.append(span("span", text, "grow"));
-    if (button) {
-      const made = span("button", button[0]);
-      made.addEventListener("click", button[1]);
-      bar.append(made);
-    }
-    return bar;
-  }));
-}
-
-function drawChanges() {
-  const { count, critical } = list.waiting();
-  const button = $("changes");
-  button.hidden = count === 0;
-  button.textContent = `${count} ${count === 1 ? "change" : "changes"}${critical ? `, ${critical} critical` : ""}: U applies`;
-  $("order").textContent = rest.frozen ? "order: frozen (F)" : "order: reading order (true)";
-  $("freeze").setAttribute("aria-pressed", String(rest.frozen));
-}
 
 function applyChanges() {
   const { fresh, critical } = list.waiting();
   list.apply();
-  if (fresh) $("said").textContent = `${fresh} new${critical ? `, ${critical} critical` : ""}`;
-  if (!list.shown.length) empty();
-  drawChanges();
+  around.applied(fresh, critical);
 }
 
 // --- live --------------------------------------------------------------------------------------------------------------
 
-let degraded = [];
 let soon = null;
 const live = follow({
-  onChange(kind) {
+  onChange(kind, said) {
+    if (said) leases.hear(said);
     if (kind === "poll") { refetch(); return; }
     // Spread a little, so that fifty pages do not ask in the same instant; an alert waits for nothing.
     if (kind === "alert") { clearTimeout(soon); soon = null; refetch(); }
     else soon ??= setTimeout(() => { soon = null; refetch(); }, 150 + Math.random() * 350);
   },
-  onHealth(said) { heard(said.as_of); degraded = said.degraded; drawBars(); drawLight(); },
+  onHealth(said) {
+    heard(said.as_of);
+    const parts = JSON.stringify(said.degraded.map((d) => d.part));
+    if (live.degraded !== undefined && live.degraded !== parts) { etag = ""; refetch(); } // the words come with the rows
+    live.degraded = parts;
+    around.light();
+  },
   onAge(is) {
     Object.assign(age, is);
     scroller.classList.toggle("old", age.old || age.offline);
-    drawLight();
-    drawBars();
+    scroller.classList.toggle("guessed", age.stale || age.offline);
+    around.light();
+    around.bars();
   },
 });
 
-function drawLight() {
-  const state = age.offline ? "offline" : age.stale ? "stale" : "live";
-  const words = { offline: "offline", stale: "not live", live: degraded.length ? "live, degraded" : "live" }[state];
-  if ($("light").dataset.state === state && $("light").textContent === words) return;
-  $("light").dataset.state = state;
-  $("light").firstElementChild.textContent = words;
-}
-
-const clock = new Intl.DateTimeFormat("sv-SE", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
+const clock = new Intl.DateTimeFormat("sv-SE", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short", timeZone: known.zone });
 setInterval(() => {
   list.tick();
   banner.tick();
-  $("clock").textContent = clock.format(now());
-  $("oldest").textContent = last?.oldest ? `oldest ${hours(now() - last.oldest)}` : "";
-  leases();
+  around.tick(clock);
+  leases.tick();
 }, 1000);
 setInterval(() => {
   if (list.coming && rest.atRest && performance.now() - list.appliedAt > BATCH_MS) applyChanges();
-  else drawChanges();
+  else around.changes();
 }, 200);
-
-/** Renew what I read while I am at it; ask two minutes before the end (ux 5.6). */
-const warned = new Map();
-let keptAt = 0;
-function leases() {
-  for (const row of list.rows.values()) {
-    if (!row.mine) continue;
-    const left = row.until - now();
-    if (row.uid === panel.uid && Date.now() - keptAt > KEEP_EVERY_MS && left < 9 * 60_000 && left > 0 && performance.now() - activeAt < ACTIVE_MS) {
-      keptAt = Date.now();
-      act(`/api/v1/studies/${row.uid}/keep`).catch(() => {});
-    }
-    if (left < 120_000 && left > 0 && warned.get(row.uid) !== row.until) {
-      warned.set(row.uid, row.until);
-      dialog.toast(`Your claim on ${row.name} ends in ${minutes(left)}.`, { ms: 60_000, action: { words: "Keep (Y)", run: () => acts.keep(row.uid) } });
-    }
-  }
-}
-let activeAt = performance.now();
-for (const kind of ["keydown", "pointerdown"]) document.addEventListener(kind, () => { activeAt = performance.now(); });
 
 // --- what a reader does ---------------------------------------------------------------------------------------------------
 
@@ -264,13 +200,15 @@ function step(move) {
   clearTimeout(following);
   if (panel.isOpen) following = setTimeout(() => { if (panel.isOpen && list.current !== panel.uid) openPanel(list.current); }, 200);
 }
-const needTarget = (run) => () => { const uid = target(); if (uid) run(uid); else dialog.toast("Choose a study first (J, K)."); };
+const needTarget = (run) => () => { const uid = target(); if (uid) run(uid); else dialog.toast(t("Choose a study first (J, K).")); };
 
 async function openPanel(uid, tab) {
   try {
+    place.now();
     await panel.open(uid, tab);
+    $("grip").hidden = false;
     const path = `/worklist/${uid}`;
-    if (location.pathname !== path) history.pushState({ uid }, "", `${path}${search()}`);
+    if (location.pathname !== path) history.pushState(history.state, "", `${path}${search()}`);
     if (list.rows.has(uid)) list.select(uid, { focus: false });
     list.draw();
   } catch (problem) {
@@ -281,7 +219,8 @@ async function openPanel(uid, tab) {
 function closePanel({ push = true } = {}) {
   const uid = panel.uid;
   panel.close();
-  if (push) history.pushState({}, "", `/worklist${search()}`);
+  $("grip").hidden = true;
+  if (push) history.pushState(history.state, "", `/worklist${search()}`);
   list.draw();
   if (uid && list.rows.has(uid)) list.select(uid);
 }
@@ -307,62 +246,61 @@ function alertOf(uid) {
 const someAlert = (run) => () => {
   const alert = (target() && alertOf(target())) ?? banner.first;
   if (alert) run(alert);
-  else dialog.toast("No open alert here.");
+  else dialog.toast(t("No open alert here."));
 };
 
-function onAct(name) {
+function onAct(name, finding) {
   const uid = panel.uid;
   const table = {
     close: () => closePanel(), claim: () => acts.claim(uid, { open: true }), release: () => acts.release(uid), raise: () => acts.raise(uid),
-    report: () => acts.report(uid), agree: () => acts.agree(uid), disagree: () => acts.disagree(uid), missed: () => acts.missed(uid),
+    report: () => acts.report(uid), agree: () => acts.agree(uid, finding), disagree: () => acts.disagree(uid, finding), missed: () => acts.missed(uid),
     acknowledge: someAlert(acts.acknowledge), handover: someAlert(acts.handover),
   };
   table[name]?.();
 }
 
-/** Another tab or filter: the URL says it, Back undoes it. */
+async function bulk() {
+  const chosen = [...list.selected];
+  if (!chosen.length) { dialog.toast(t("Select rows first (Space).")); return; }
+  const refused = await acts.bulk(chosen);
+  if (refused === "export") { exportList(); return; }
+  if (refused) { list.selected = new Set(refused); list.draw(); }
+}
+
+/** Another tab, filter or sort: the URL says it, Back undoes it. */
 function go(changes) {
+  place.now();
   for (const [name, value] of Object.entries(changes)) if (value) query.set(name, value); else query.delete(name);
   history.pushState({}, "", `${panel.uid ? `/worklist/${panel.uid}` : "/worklist"}${search()}`);
   arrive();
 }
-function arrive() {
-  const tab = query.get("tab") ?? "to_read";
-  for (const link of document.querySelectorAll("[data-tab]")) {
-    if (link.dataset.tab === tab) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
-  }
-  for (const field of document.querySelectorAll("[data-filter]")) field.value = query.get(field.dataset.filter) ?? "";
+function arrive(state = null) {
+  around.here(query);
+  filters.draw();
   scroller.scrollTop = 0;
-  refetch({ replace: true });
+  refetch({ replace: true, state });
 }
-const clearAll = () => { $("search").text.value = ""; go({ modality: "", location: "", site: "", priority_class: "", search: "" }); };
-const showHidden = () => { $("search").text.value = ""; go({ tab: "", modality: "", location: "", site: "", search: "", priority_class: "critical" }); };
+const showHidden = () => filters.clearAll({ tab: "", priority_class: "critical" });
 
-let typing = 0;
-async function lookFor(text) {
-  if (text.length > 0 && text.length < 3) return;
-  if (!text) { go({ search: "" }); return; }
-  try {
-    const { said } = await act("/api/v1/worklist/searches", { text });
-    go({ search: said.search });
-  } catch (problem) { dialog.tell(problem); }
+/** A column's header: up, down, and back to the true order. */
+function sortBy(id) {
+  if (query.get("sort") !== id) go({ sort: id, descending: "" });
+  else if (!query.get("descending")) go({ descending: "true" });
+  else go({ sort: "", descending: "" });
 }
-$("search").text.addEventListener("input", (event) => {
-  clearTimeout(typing);
-  typing = setTimeout(() => lookFor(event.target.value.trim()), 300);
-});
-$("search").addEventListener("submit", (event) => {
-  event.preventDefault();
-  clearTimeout(typing);
-  lookFor($("search").text.value.trim());
-});
+function toTrueOrder() {
+  if (query.get("sort")) { go({ sort: "", descending: "" }); return; }
+  rest.freeze(false);
+  applyChanges();
+  if (list.shown.length) list.select(list.shown[0]);
+}
 
 async function exportList() {
   const chosen = list.selected.size;
   const answer = await dialog.choose({
-    title: "Export: contains patient data", text: chosen ? `${chosen} selected rows.` : `All ${list.total} rows of this view. It is noted in the audit trail.`,
-    choices: [["csv", "CSV file"], ["print", "table to print"]],
+    title: t("Export: contains patient data"),
+    text: chosen ? t("%(n)s selected rows.", { n: chosen }) : t("All %(n)s rows of this view. It is noted in the audit trail.", { n: list.total }),
+    choices: [["csv", t("CSV file")], ["print", t("table to print")]],
   });
   if (!answer) return;
   const form = $("export-form");
@@ -375,13 +313,14 @@ async function exportList() {
 
 function toggleFreeze() {
   rest.freeze(!rest.frozen);
-  $("said").textContent = rest.frozen ? "Order frozen for up to ten minutes" : "Order live again";
-  drawChanges();
+  $("said").textContent = rest.frozen ? t("Order frozen for up to ten minutes") : t("Order live again");
+  around.changes();
 }
 
-$("changes").addEventListener("click", applyChanges);
-$("freeze").addEventListener("click", toggleFreeze);
-$("export").addEventListener("click", exportList);
+const openView = () => openViews({ known, columns: new Map([...widths].filter(([id]) => id !== "sel")), filters: () => Object.fromEntries([...query].filter(([name]) => !["search", "cursor", "limit"].includes(name))) });
+const clickable = { changes: applyChanges, freeze: toggleFreeze, export: exportList, views: openView, bulk, clear: () => filters.clearAll() };
+for (const [id, run] of Object.entries(clickable)) $(id).addEventListener("click", run);
+$("search").addEventListener("submit", (event) => { event.preventDefault(); filters.look(); });
 for (const link of document.querySelectorAll("[data-tab]")) {
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -389,57 +328,67 @@ for (const link of document.querySelectorAll("[data-tab]")) {
     go({ tab: link.dataset.tab === "to_read" ? "" : link.dataset.tab });
   });
 }
-for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("change", () => go({ [field.dataset.filter]: field.value }));
+for (const button of document.querySelectorAll("[data-sort]")) button.addEventListener("click", () => sortBy(button.dataset.sort));
+const uidOf = (event) => event.target.closest("tr[data-uid]")?.dataset.uid;
 $("rows").addEventListener("click", (event) => {
-  const uid = event.target.closest("tr[data-uid]")?.dataset.uid;
+  const uid = uidOf(event);
   if (!uid || !list.reacts(uid)) { if (uid) event.preventDefault(); return; }
   if (event.target.matches("input")) { list.toggle(uid); return; }
   list.select(uid);
   if (panel.isOpen) openPanel(uid);
 });
 $("rows").addEventListener("dblclick", (event) => {
-  const uid = event.target.closest("tr[data-uid]")?.dataset.uid;
+  const uid = uidOf(event);
   if (uid && list.reacts(uid) && !event.target.matches("input")) openStudy(uid);
 });
 $("rows").addEventListener("focusin", (event) => {
-  const uid = event.target.closest("tr[data-uid]")?.dataset.uid;
+  const uid = uidOf(event);
   if (uid && uid !== list.current) { list.current = uid; list.draw(); }
 });
-window.addEventListener("popstate", () => {
+window.addEventListener("popstate", (event) => {
+  const before = query.toString();
   query = new URLSearchParams(location.search);
   const uid = location.pathname.split("/")[2];
   if (uid && uid !== panel.uid) panel.open(uid).catch(dialog.tell);
   if (!uid && panel.isOpen) closePanel({ push: false });
-  arrive();
+  if (query.toString() !== before) arrive(event.state);
 });
+window.addEventListener("pagehide", place.now);
 window.addEventListener("online", () => refetch());
 
 const inPreview = (key) => panel.isOpen && panel.key(key);
 const look = (tab) => needTarget((uid) => (panel.isOpen && panel.uid === uid ? panel.show(tab) : openPanel(uid, tab)));
-const tabs = [...document.querySelectorAll("[data-tab]")].map((l) => l.dataset.tab);
+const named = {
+  down: () => step(() => list.step(1)), up: () => step(() => list.step(-1)), next: nextStudy,
+  claim: needTarget((uid) => acts.claim(uid, { open: false })), release: needTarget(acts.release),
+  why: look("why"), preview: look("preview"), line: look("line"), history: look("history"),
+  agree: needTarget((uid) => acts.agree(uid)), disagree: needTarget((uid) => acts.disagree(uid)), missed: needTarget(acts.missed), undo: acts.undo,
+  acknowledge: someAlert(acts.acknowledge), handover: someAlert(acts.handover), alerts: () => location.assign("/alerts"),
+  keep: () => { const mine = leases.first(); if (mine) acts.keep(mine.uid); },
+  freeze: toggleFreeze, apply: applyChanges, hidden: showHidden, help: () => location.assign("/help/keys"), bulk, columns: openView,
+  search: () => $("search").text.focus(), order: () => { if (!inPreview("0")) toTrueOrder(); },
+  invert: () => inPreview("i"), overlay: () => inPreview("o"),
+};
 const keys = {
-  j: () => step(() => list.step(1)), ArrowDown: () => step(() => list.step(1)), k: () => step(() => list.step(-1)), ArrowUp: () => step(() => list.step(-1)),
+  ArrowDown: named.down, ArrowUp: named.up, "Shift+ArrowDown": () => list.extend(1), "Shift+ArrowUp": () => list.extend(-1),
   Home: () => step(() => list.select(list.shown[0])), End: toEnd, PageDown: () => step(() => list.step(list.page)), PageUp: () => step(() => list.step(-list.page)),
   " ": () => { if (list.current) list.toggle(list.current); },
   Enter: () => { const uid = list.current ?? panel.uid; if (uid && list.reacts(uid)) openStudy(uid); },
-  n: nextStudy, c: needTarget((uid) => acts.claim(uid, { open: false })), r: needTarget(acts.release),
-  w: look("why"), p: look("preview"), t: look("line"), h: look("history"),
-  a: needTarget(acts.agree), d: needTarget(acts.disagree), m: needTarget(acts.missed), z: acts.undo,
-  x: someAlert(acts.acknowledge), e: someAlert(acts.handover), l: () => location.assign("/alerts"),
-  y: () => { const mine = [...list.rows.values()].filter((r) => r.mine).sort((a, b) => a.until - b.until)[0]; if (mine) acts.keep(mine.uid); },
-  f: toggleFreeze, u: applyChanges, v: showHidden, "?": () => location.assign("/help/keys"),
-  "/": () => $("search").text.focus(), "Ctrl+p": exportList,
+  "Ctrl+p": exportList, "Shift+Escape": () => filters.clearAll(),
   Escape() {
-    if (document.activeElement === $("search").text) $("search").text.blur();
+    if (document.activeElement.matches("input, select")) document.activeElement.blur();
     else if (panel.isOpen) closePanel();
-    else if (query.get("search")) { $("search").text.value = ""; go({ search: "" }); }
+    else filters.clearLast();
   },
-  "Shift+Escape": clearAll,
-  0: () => { if (!inPreview("0")) { rest.freeze(false); applyChanges(); if (list.shown.length) list.select(list.shown[0]); } },
-  i: () => inPreview("i"), o: () => inPreview("o"), "[": () => inPreview("["), "]": () => inPreview("]"), ";": () => inPreview(";"), "'": () => inPreview("'"),
+  "[": () => inPreview("["), "]": () => inPreview("]"), ";": () => inPreview(";"), "'": () => inPreview("'"),
   "g q": () => location.assign("/qa"), "g l": () => location.assign("/worklist"), "g a": () => location.assign("/admin/health"),
 };
-tabs.forEach((tab, i) => { keys[i + 1] = () => { if (!inPreview(String(i + 1))) go({ tab: tab === "to_read" ? "" : tab }); }; });
-bindKeys(keys, { active: () => !dialog.isOpen() });
+for (const [name, key] of Object.entries(known.keys)) if (named[name]) keys[key] = named[name];
+keys[`Shift+${known.keys.down}`] = () => list.extend(1);
+keys[`Shift+${known.keys.up}`] = () => list.extend(-1);
+[...document.querySelectorAll("[data-tab]")].forEach((link, i) => {
+  keys[i + 1] = () => { if (!inPreview(String(i + 1))) link.click(); };
+});
+bindKeys(keys, { active: () => !dialog.isOpen() && !popped(), single: known.singleKeys });
 
-refetch({ replace: true });
+arrive(history.state);

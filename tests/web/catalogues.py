@@ -1,0 +1,112 @@
+"""`python -m tests.web.catalogues`: read every text of the code, add what is new to the catalogues, compile them.
+
+What nobody has translated is listed; a test holds that there is none.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from triage.domain.finding import FINDING_CODES
+from triage.domain.suitability import SENTENCES
+from triage.web import language
+
+WEB = Path(language.__file__).parent
+PACKAGE = WEB.parent
+KEYWORDS = {
+    "_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "Refused": None, "Conflict": None,
+    "NotFound": None, "Stale": None,
+}  # fmt: skip
+# Words that pages take from rows: states, roles, kinds.
+STATES = (
+    "open", "acknowledged", "closed", "withdrawn", "exhausted", "waiting", "delivered", "parked", "cancelled",
+    "receiving", "complete", "wanted", "written", "sent", "stored", "agree", "disagree", "missed",
+    "reader", "lead", "qa", "admin", "auditor", "study", "alert", "user", "token", "worklist", "instance", "release",
+    "policy", "peer", "view", "active", "shadow", "retired", "routine order",
+)  # fmt: skip
+LANGUAGES = tuple(name for name in language.LANGUAGES if name != "en")
+
+
+def server_texts() -> Catalog:
+    found = Catalog(project="triage", charset="utf-8")
+    methods = [("web/templates/**.html", "jinja2"), ("**.py", "python")]
+    options = {"web/templates/**.html": {"newstyle_gettext": "true", "silent": "false"}}
+    for file, line, message, *_rest in extract_from_dir(
+        PACKAGE, methods, options, {**KEYWORDS}, directory_filter=lambda d: Path(d).name != "__pycache__"
+    ):
+        if isinstance(message, str) and "cli/" in file:
+            continue
+        found.add(message, locations=[(file, line)])
+    for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES):
+        found.add(text)
+    return found
+
+
+def script_texts() -> Catalog:
+    found = Catalog(project="triage", charset="utf-8")
+    for file, line, message, *_rest in extract_from_dir(
+        WEB / "static" / "js", [("**.js", "javascript")], {}, {"t": None, "tn": (1, 2)}
+    ):
+        found.add(message, locations=[(file, line)])
+    return found
+
+
+TEXTS = {"messages": server_texts, "script": script_texts}
+
+
+def path(name: str, domain: str, ending: str) -> Path:
+    return language.FOLDER / name / "LC_MESSAGES" / f"{domain}.{ending}"
+
+
+def merged(name: str, domain: str) -> Catalog:
+    """The catalogue of this language with the texts of today; what is gone from the code is gone."""
+    po = path(name, domain, "po")
+    held = read_po(po.open("rb"), locale=name) if po.exists() else Catalog(locale=name, charset="utf-8")
+    held.update(TEXTS[domain](), no_fuzzy_matching=True)
+    held.obsolete.clear()
+    for message in held:
+        message.locations = sorted(
+            {(f, 0) for f, _ in message.locations}
+        )  # line numbers would change with every edit
+    return held
+
+
+def untranslated(catalogue: Catalog) -> Iterator[Message]:
+    for message in catalogue:
+        said = message.string if isinstance(message.string, tuple) else (message.string,)
+        if message.id and not all(said):
+            yield message
+
+
+def compiled(catalogue: Catalog) -> bytes:
+    out = io.BytesIO()
+    write_mo(out, catalogue)
+    return out.getvalue()
+
+
+def main() -> int:
+    missing = 0
+    for name in LANGUAGES:
+        for domain in TEXTS:
+            catalogue = merged(name, domain)
+            with path(name, domain, "po").open("wb") as file:
+                write_po(
+                    file, catalogue, width=120, sort_output=True, include_lineno=False, ignore_obsolete=True
+                )
+            path(name, domain, "mo").write_bytes(compiled(catalogue))
+            for message in untranslated(catalogue):
+                missing += 1
+                print(f"{name} {domain}: {message.id!r}")
+    return int(missing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
