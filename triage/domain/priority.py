@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -66,6 +66,8 @@ class Policy:
 
     longest_wait      how long an item of a class may wait (ux 5.3; a site's choice)
     raises_to         class that an actionable finding lifts to; a site may lower, never raise (standards 13.1)
+    thresholds        probability from which a finding is flagged, where the site wants another than the release's own;
+                      for analyses from then on. What a release has no threshold for stays unflagged
     raised_per_hour   AI lifts below critical beyond this many in the last hour are shown but do not lift (P8)
     """
 
@@ -82,6 +84,7 @@ class Policy:
         default_factory=lambda: {name: code.priority_class for name, code in FINDING_CODES.items()}
     )
     raised_per_hour: int = 30
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         waits = [self.longest_wait[c] for c in sorted(PriorityClass)]
@@ -94,12 +97,27 @@ class Policy:
                 raise Misconfigured(
                     f"policy.raises_to.{name}: above the class that the detector was tested for"
                 )
+        for name, threshold in self.thresholds.items():
+            if name not in FINDING_CODES or not 0 < threshold < 1:
+                raise Misconfigured(f"policy.thresholds.{name}: a known finding and a probability between 0 and 1")
+        if self.raised_per_hour < 0 or any(w <= timedelta(0) for w in waits):
+            raise Misconfigured("policy: waits are above 0, and raised_per_hour is not below it")
+
+    def judge(self, findings: Iterable[Finding]) -> list[Finding]:
+        """The findings as this policy's thresholds flag them."""
+        return [
+            replace(f, threshold=self.thresholds[f.name], actionable=f.probability >= self.thresholds[f.name])
+            if f.threshold is not None and f.name in self.thresholds
+            else f
+            for f in findings
+        ]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "longest_wait_minutes": {c.word: w.total_seconds() / 60 for c, w in self.longest_wait.items()},
             "raises_to": {name: c.word for name, c in self.raises_to.items()},
             "raised_per_hour": self.raised_per_hour,
+            "thresholds": dict(self.thresholds),
         }
 
     @classmethod
@@ -112,6 +130,7 @@ class Policy:
             },
             raises_to={n: PriorityClass.from_word(w) for n, w in content["raises_to"].items()},
             raised_per_hour=content["raised_per_hour"],
+            thresholds=content.get("thresholds", {}),
         )
 
 

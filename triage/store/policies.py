@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -31,3 +32,13 @@ def adopt(tx: Connection, new: Policy, by: str, reason: str, now: datetime) -> i
         )
     )
     return version
+
+
+def history(tx: Connection) -> list[dict[str, Any]]:
+    """Every version, newest first."""
+    return [dict(r) for r in tx.execute(select(policy).order_by(policy.c.version.desc())).mappings()]
+
+
+def get(tx: Connection, version: int) -> Policy | None:
+    content = tx.execute(select(policy.c.content).where(policy.c.version == version)).scalar_one_or_none()
+    return None if content is None else Policy.from_json(version, content)

@@ -131,6 +131,28 @@ def change(tx: Connection, item_id: int, version: int | None, **values: Any) -> 
     return tx.execute(query.values(**values, version=worklist_item.c.version + 1)).rowcount == 1
 
 
+def open_study_ids(tx: Connection) -> list[int]:
+    """Every study that waits, first in order of its key."""
+    query = (
+        select(worklist_item.c.study_id)
+        .where(worklist_item.c.state.in_(OPEN_STATES))
+        .order_by(worklist_item.c.id)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def arrived_since(tx: Connection, since: datetime) -> list[dict[str, Any]]:
+    """study_id, study_instance_uid, arrived_at, ordered_priority of what came since then and still counts."""
+    w = worklist_item.c
+    query = (
+        select(w.study_id, study.c.study_instance_uid, w.arrived_at, w.ordered_priority)
+        .join(study, study.c.id == w.study_id)
+        .where(w.arrived_at >= since, w.state != "withdrawn", study.c.constancy.is_(False))
+        .order_by(w.arrived_at, w.id)
+    )
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
 # --- claims --------------------------------------------------------------------------------------------------
 
 

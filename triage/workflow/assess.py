@@ -26,7 +26,7 @@ from triage.domain.run import RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, NotSuitableError
 from triage.log import get_logger
-from triage.store import audit, runs, studies
+from triage.store import audit, policies, runs, studies
 from triage.store.database import Database
 from triage.store.runs import Leased
 from triage.store.spool import Spool
@@ -78,7 +78,8 @@ def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewI
     if not ours:
         return False
     if result.detection:
-        runs.add_findings(tx, leased.run_id, leased.study_id, result.detection.findings)
+        flagged = policies.active(tx).judge(result.detection.findings)
+        runs.add_findings(tx, leased.run_id, leased.study_id, flagged)
     if event != "gave_up":
         runs.supersede_older(tx, leased.run_id)
     settle_study(tx, leased.study_id, site, ids, now)

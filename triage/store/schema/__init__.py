@@ -4,7 +4,7 @@ Times are UTC and aware; UIDs are text of 64; probabilities are stored raw and c
 change have a `version` for optimistic locking. What each partial index serves is said beside it.
 """
 
-from triage.store.schema.access import idempotency, peer, session, token, user, view
+from triage.store.schema.access import idempotency, peer, proposal, session, token, user, view
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
@@ -40,6 +40,7 @@ __all__ = [
     "patient_link",
     "peer",
     "policy",
+    "proposal",
     "quarantine",
     "release",
     "report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, String, Table, Text, UniqueConstraint, text
 
-from triage.store.schema.columns import Id, UtcTime, id_column, metadata, one_of
+from triage.store.schema.columns import Id, UtcTime, id_column, metadata, one_of, ref_column
 
 peer = Table(
     "peer",
@@ -76,4 +76,18 @@ idempotency = Table(
     Column("status", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+proposal = Table(  # what needs a second person: a release made active
+    "proposal",
+    metadata,
+    id_column(),
+    ref_column("release_id", "release.id"),
+    Column("proposed_by", String(80), nullable=False),
+    Column("reason", String(400), nullable=False),
+    Column("proposed_at", UtcTime, nullable=False),
+    Column("ended_by", String(80), nullable=False, server_default=""),
+    Column("ended_at", UtcTime),
+    Column("state", String(16), nullable=False, server_default="open"),
+    one_of("state", "open", "confirmed", "withdrawn"),
 )
