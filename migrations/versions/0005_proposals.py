@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "proposals"
-down_revision = "views"
+revision = "0005_proposals"
+down_revision = "0004_views"
 branch_labels = None
 depends_on = None
 
