@@ -32,6 +32,9 @@ STATES = (
     "reader", "lead", "qa", "admin", "auditor", "study", "alert", "user", "token", "worklist", "instance", "release",
     "policy", "peer", "view", "active", "shadow", "retired", "routine order",
 )  # fmt: skip
+REFUSING = tuple(
+    f"workflow/{name}.py" for name in ("read", "bulk", "activation", "policy", "accounts", "peering")
+)
 LANGUAGES = tuple(name for name in language.LANGUAGES if name != "en")
 
 
@@ -42,7 +45,9 @@ def server_texts() -> Catalog:
     for file, line, message, *_rest in extract_from_dir(
         PACKAGE, methods, options, {**KEYWORDS}, directory_filter=lambda d: Path(d).name != "__pycache__"
     ):
-        if isinstance(message, str) and "cli/" in file:
+        if not file.startswith(
+            ("web/", *REFUSING)
+        ):  # what else is refused is said to programs and administrators
             continue
         found.add(message, locations=[(file, line)])
     for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES):

@@ -362,7 +362,7 @@ def test_columns_density_and_views_are_kept_for_this_person(visit: Visit, sown: 
     page.check("dialog [data-column=acc]")
     page.uncheck("dialog [data-column=desc]")
     page.select_option("dialog [name=density]", "comfortable")
-    page.click("dialog >> text=Apply")
+    page.click("dialog .primary")
     page.wait_for_selector(".rows th.c-acc")
     assert page.locator(".rows th.c-desc").count() == 0
     assert page.evaluate("document.querySelector('#rows tr[data-uid]').offsetHeight") >= 34
@@ -392,7 +392,7 @@ def test_bulk_acts_do_what_can_be_done_and_name_what_was_refused(visit: Visit, s
     page.keyboard.press("b")
     page.keyboard.press("1")
     page.wait_for_selector("dialog select")
-    page.click("dialog >> text=Assign")
+    page.click("dialog .primary")
     page.wait_for_selector(".toast.bad >> text=2 done, 1 refused")
     assert page.inner_text("#bulk") == "1 selected: act (B)"
     until(
@@ -751,29 +751,51 @@ class TestOverlay:
 # --- accessibility and keys ---
 
 
+AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+READING = (
+    ("ann", "/worklist"), ("ann", "/worklist?tab=read"), ("ann", "/worklist?sort=age&modality=CT"),
+    ("ann", "/worklist?modality=XX"), ("ann", "/alerts"), ("ann", "/m"), ("ann", "/help/keys"), ("ann", "/covered"),
+)  # fmt: skip
+KEEPING = (
+    ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"), ("admin", "/admin/users"),
+    ("admin", "/admin/releases"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("ann", "/api/docs"),
+    ("admin", "/admin/rules?finding=nodule"), ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=10"),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("size", "theme"),
     [(DESK, "dark"), (DESK, "light"), (PHONE, "dark")],
     ids=["desk-dark", "desk-light", "phone-dark"],
 )
+@pytest.mark.parametrize("pages", [READING, KEEPING], ids=["reading", "keeping"])
 def test_t27_axe_finds_nothing_on_any_page(
-    visit: Visit, sown: Sown, theme: str, size: dict[str, int]
+    visit: Visit, sown: Sown, pages: tuple[tuple[str, str], ...], theme: str, size: dict[str, int]
 ) -> None:
     day = a_day(sown)
     wrong = []
-    for user, path in (
-        ("ann", "/worklist"), ("ann", f"/worklist/{day['pneumothorax']}"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"),
-        ("ann", "/worklist?sort=age&modality=CT"), ("ann", "/worklist?modality=XX"), ("ann", "/m"), ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"),
-        ("ann", "/help/keys"), ("ann", "/api/docs"), ("ann", "/covered"),
-    ):  # fmt: skip
+    opened = (("ann", f"/worklist/{day['pneumothorax']}"),) if pages is READING else ()
+    for user, path in (*pages, *opened):
         page = visit(user, path, size=size, theme=theme)
-        found = axe.Axe().run(
-            page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-        )
+        found = axe.Axe().run(page, options={"runOnly": AXE})
         for violation in found.response["violations"]:
             wrong.append((path, violation["id"], [n["html"][:120] for n in violation["nodes"][:3]]))
-        page.close()
+        page.context.close()
     assert wrong == []
+
+
+def test_t27_axe_finds_nothing_in_dialogs_and_popovers(visit: Visit, sown: Sown) -> None:
+    a_day(sown)
+    page = visit("lead")
+    for opening in ("s", "j d"):
+        for key in opening.split():
+            page.keyboard.press(key)
+        page.wait_for_selector("dialog[open]")
+        assert axe.Axe().run(page, options={"runOnly": AXE}).response["violations"] == []
+        page.keyboard.press("Escape")
+    page.click("[data-pick=modality]")
+    page.wait_for_selector("#pick label")
+    assert axe.Axe().run(page, options={"runOnly": AXE}).response["violations"] == []
 
 
 def test_t29_the_whole_reading_loop_with_keys_alone(visit: Visit, sown: Sown) -> None:

@@ -73,7 +73,29 @@ MAY = {
     "GET /qa": {"lead", "qa", "admin"},
     "GET /audit": {"qa", "admin", "auditor"},
     "GET /audit/verify": {"qa", "admin", "auditor"},
+    "GET /qa/replay": {"lead", "qa", "admin"},
     "GET /admin/health": {"admin"},
+    "GET /admin/policies": {"admin"},
+    "POST /admin/policies": {"admin"},
+    "GET /admin/releases": {"admin"},
+    "POST /admin/releases": {"admin"},
+    "GET /admin/users": {"admin"},
+    "POST /admin/users": {"admin"},
+    "GET /admin/peers": {"admin"},
+    "POST /admin/peers": {"admin"},
+    "GET /admin/rules": {"admin"},
+    "GET /admin/routes": {"admin"},
+    "GET /api/v1/admin/policies": {"admin"},
+    "POST /api/v1/admin/policies": {"admin"},
+    "POST /api/v1/admin/policies/dry-run": {"admin"},
+    "POST /api/v1/admin/policies/<id:number>/restore": {"admin"},
+    "POST /api/v1/admin/rules/try": {"admin"},
+    "GET /api/v1/admin/releases": {"admin"},
+    "POST /api/v1/admin/releases/<id:number>/propose": {"admin"},
+    "POST /api/v1/admin/releases/<id:number>/move": {"admin"},
+    "POST /api/v1/admin/releases/<id:number>/roll-back": {"admin"},
+    "POST /api/v1/admin/proposals/<id:number>/confirm": {"admin"},
+    "POST /api/v1/admin/proposals/<id:number>/withdraw": {"admin"},
 }
 DENIED = {401, 403}
 
@@ -86,6 +108,7 @@ def url(route: Route, uid: str) -> str:
     path = (
         route.path.replace("<uid:uid>", uid)
         .replace("<id:alert_id>", "1")
+        .replace("<id:number>", "1")
         .replace("<string(length=2):name>", "de")
     )
     path = path.replace("<string(maxlength=60):name>", "night")

@@ -99,7 +99,9 @@ class Policy:
                 )
         for name, threshold in self.thresholds.items():
             if name not in FINDING_CODES or not 0 < threshold < 1:
-                raise Misconfigured(f"policy.thresholds.{name}: a known finding and a probability between 0 and 1")
+                raise Misconfigured(
+                    f"policy.thresholds.{name}: a known finding and a probability between 0 and 1"
+                )
         if self.raised_per_hour < 0 or any(w <= timedelta(0) for w in waits):
             raise Misconfigured("policy: waits are above 0, and raised_per_hour is not below it")
 

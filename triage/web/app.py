@@ -22,6 +22,8 @@ from triage.settings import LOOPBACK, Settings
 from triage.store import users
 from triage.store.database import Database
 from triage.web import (
+    admin,
+    api_admin,
     api_alerts,
     api_studies,
     api_system,
@@ -36,6 +38,7 @@ from triage.web import (
     pages,
     present,
     problems,
+    replay,
     text_pages,
 )
 from triage.web.context import Call, Clock, Route, Web
@@ -57,6 +60,9 @@ ROUTES: tuple[Route, ...] = (
     *pages.ROUTES,
     *keys.ROUTES,
     *text_pages.ROUTES,
+    *replay.ROUTES,
+    *admin.ROUTES,
+    *api_admin.ROUTES,
 )
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

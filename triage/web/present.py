@@ -73,8 +73,9 @@ def install(app: Flask) -> None:
         because=because,
         reason=reason_text,
         happened=happened,
+        reason_words=reason_words,
         band=lambda w: _(BANDS[w]),
-        chip=lambda c: _(CHIP_WORDS.get(c, c)),
+        chip=lambda c: _(CHIP_WORDS[c]) if c in CHIP_WORDS else c,
     )
 
 

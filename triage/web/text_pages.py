@@ -9,13 +9,15 @@ from flask import Response, make_response, redirect, render_template, request
 from markupsafe import Markup
 from pydantic import Field
 
+from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
 from triage.qa import page as qa_page
 from triage.qa import report as qa_report
 from triage.store import alerts, audit, events, reading, runs
-from triage.web import auth, models, present, shapes
+from triage.web import admin, auth, models, present, shapes
 from triage.web.context import Call, Route, stamp
+from triage.web.language import N_, _
 from triage.web.pages import banner, colleagues, display_names
 from triage.web.times import hours
 from triage.workflow import anchors, health, read
@@ -177,15 +179,49 @@ def verify_audit(call: Call) -> str:
     return _page(call, "audit_verified.html", "audit", answer=answer, anchors=len(held))
 
 
+MEND = (
+    ("worker", N_("Look into its log. triage doctor names what is missing; triage up starts it again.")),
+    ("receiver", N_("Look into its log: is the DICOM port taken by another program? Then triage up again.")),
+    ("queue", N_("Does a worker beat? Is the broker there? triage doctor looks at both.")),
+    (
+        "deliveries",
+        N_(
+            "See the route below and the receiver's side; what is parked is sent again from the messages page."
+        ),
+    ),
+    ("constancy", N_("Run triage doctor; until the check passes, say so to the readers.")),
+    ("disk", N_("Free space or a larger disk; triage retention run removes what may go.")),
+    ("", N_("triage doctor says what is wrong and how to mend it.")),
+)
+
+
 def health_page(call: Call) -> str:
-    """A light per part, since when, and what is known of it."""
-    figures = reading.figures(call.tx)
-    return _page(
-        call, "health.html", "health", checks=health.checks(call.tx, call.web.settings, call.now),
-        beats=events.beats(call.tx), releases=runs.releases(call.tx), figures=figures,
+    """A light per part, since when, what is known of it, and the next step."""
+    found = health.checks(call.tx, call.web.settings, call.now)
+    beats = events.beats(call.tx)
+    return admin.page(
+        call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,
+        figures=reading.figures(call.tx), settings=call.web.settings, listeners=call.web.feed.listeners,
         deliveries=[d for d in alerts.deliveries(call.tx) if d["state"] in ("waiting", "parked")][-50:],
-        settings=call.web.settings, listeners=call.web.feed.listeners,
+        support=_support(call, found, beats),
     )  # fmt: skip
+
+
+def _mend(part: str) -> str:
+    return _(next(words for begin, words in MEND if part.startswith(begin)))
+
+
+def _support(call: Call, found: list[dict[str, Any]], beats: list[dict[str, Any]]) -> str:
+    """What support asks for, without a patient: versions, lights, beats."""
+    lines = [f"triage {__version__} · {call.web.settings.mode} · {stamp(call.now)}"]
+    lines += [f"{'ok ' if c['ok'] else 'BAD'} {c['name']}: {c['detail']}" for c in found]
+    lines += [
+        f"{b['part']} pid {b['pid']} since {stamp(b['started_at'])}, beat {stamp(b['at'])}" for b in beats
+    ]
+    lines += [
+        f"{r['detector']} {r['version']} {r['state']} {r['digest'][:12]}" for r in runs.releases(call.tx)
+    ]
+    return "\n".join(lines)
 
 
 def _page(call: Call, template: str, page: str, **values: Any) -> str:

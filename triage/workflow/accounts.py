@@ -96,6 +96,29 @@ def disable_user(tx: Connection, name: str, now: datetime, *, by: str) -> None:
     audit.append(tx, now, by, "user.disabled", "user", name)
 
 
+def enable_user(tx: Connection, name: str, now: datetime, *, by: str) -> None:
+    if not users.change_user(tx, name, disabled=False, failures=0, not_before=None):
+        raise Refused(f"no user is called {name}")
+    audit.append(tx, now, by, "user.enabled", "user", name)
+
+
+def change_role(tx: Connection, name: str, role: str, now: datetime, *, by: str) -> None:
+    """Another role; sessions end, so that nobody goes on with the rights of before.
+
+    raises  Refused for an unknown role or user, and for one's own: nobody raises or locks out themselves
+    """
+    if role not in ROLE_SCOPES:
+        raise Refused(f"role {role!r} is unknown; one of {', '.join(ROLE_SCOPES)}")
+    found = users.find_user(tx, name)
+    if found is None:
+        raise Refused(f"no user is called {name}")
+    if name == by:
+        raise Refused("another administrator changes your own role")
+    users.change_user(tx, name, role=role)
+    users.close_sessions_of(tx, found["id"])
+    audit.append(tx, now, by, "user.role_changed", "user", name, {"from": found["role"], "to": role})
+
+
 def hash_password(password: str) -> str:
     if len(password) < PASSWORD_LENGTH:
         raise Refused(f"a password has at least {PASSWORD_LENGTH} characters")

@@ -87,6 +87,13 @@ def _check_reason(reason: str) -> None:
         raise Refused("say why: the reason is kept in the audit")
 
 
-def _note(tx: Connection, now: datetime, by: str, act: str, release: dict[str, Any], reason: str, **more: Any) -> None:
-    detail = {"detector": release["detector"], "version": release["version"], "digest": release["digest"], **more}
+def _note(
+    tx: Connection, now: datetime, by: str, act: str, release: dict[str, Any], reason: str, **more: Any
+) -> None:
+    detail = {
+        "detector": release["detector"],
+        "version": release["version"],
+        "digest": release["digest"],
+        **more,
+    }
     audit.append(tx, now, by, act, "release", release["id"], {**detail, "reason": reason.strip()[:200]})

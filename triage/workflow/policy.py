@@ -184,7 +184,9 @@ def try_rule(
     return {
         "priority_class": answer.priority_class.word,
         "without_ai": answer.base_class.word,
-        "counts_as": "high" if overdue and answer.priority_class < PriorityClass.HIGH else answer.priority_class.word,
+        "counts_as": "high"
+        if overdue and answer.priority_class < PriorityClass.HIGH
+        else answer.priority_class.word,
         "due_at": answer.due_at,
         "bound_at": answer.bound_at,
         "alert": answer.priority_class is PriorityClass.CRITICAL,

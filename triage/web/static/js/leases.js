@@ -9,6 +9,7 @@ const KEEP_EVERY_MS = 60_000;
 const ACTIVE_MS = 5 * 60_000;
 const WARN_MS = 2 * 60_000;
 
+/** `rows()`: the rows of the list, by UID. */
 export function makeLeases({ known, rows, openUid, keep }) {
   const warned = new Map();
   let keptAt = 0;
@@ -16,7 +17,7 @@ export function makeLeases({ known, rows, openUid, keep }) {
   for (const kind of ["keydown", "pointerdown"]) document.addEventListener(kind, () => { activeAt = performance.now(); });
 
   function tick() {
-    for (const row of rows.values()) {
+    for (const row of rows().values()) {
       if (!row.mine) continue;
       const left = row.until - now();
       const read = row.uid === openUid() && performance.now() - activeAt < ACTIVE_MS;
@@ -33,7 +34,7 @@ export function makeLeases({ known, rows, openUid, keep }) {
 
   /** An event that speaks to this reader by name. */
   function hear(said) {
-    const name = rows.get(said.study_uid)?.name ?? t("a study");
+    const name = rows().get(said.study_uid)?.name ?? t("a study");
     const who = (reader) => known.names[reader] ?? reader;
     if (said.taken_from === known.me) toast(t("%(who)s took over %(name)s: %(why)s", { who: who(said.claimed_by), name, why: said.reason }), { ms: 20_000 });
     if (said.expired_for === known.me) toast(t("Your claim on %(name)s has ended.", { name }), { ms: 20_000 });
@@ -43,6 +44,6 @@ export function makeLeases({ known, rows, openUid, keep }) {
   }
 
   /** The one of mine that ends first. */
-  const first = () => [...rows.values()].filter((r) => r.mine).sort((a, b) => a.until - b.until)[0];
+  const first = () => [...rows().values()].filter((r) => r.mine).sort((a, b) => a.until - b.until)[0];
   return { tick, hear, first };
 }

@@ -42,7 +42,7 @@ const banner = makeBanner($("banner"), $("shout"), {
   mayAct: known.mayAlert, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
 });
-const leases = makeLeases({ known, rows: list.rows, openUid: () => panel.uid, keep: acts.keep });
+const leases = makeLeases({ known, rows: () => list.rows, openUid: () => panel.uid, keep: acts.keep });
 const place = makePlace(scroller, list);
 const filters = makeFilters({
   head: document.querySelector(".rows thead"), box: $("search").text, pick: $("pick"), page: { get: (name) => query.get(name), go: (changes) => go(changes) },
