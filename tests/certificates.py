@@ -18,24 +18,30 @@ class ServerCertificate:
     pem: str
 
 
-def server_with(name: str) -> ServerCertificate:
-    """A server context with a self-signed certificate for this DNS name."""
+def pem_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """(certificate, key) files of a self-signed certificate for this DNS name."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", f"/CN={name}"]
+    subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+    return certificate, key
+
+
+def server_with(name: str) -> ServerCertificate:
+    """A server context with a self-signed certificate for this DNS name."""
     with tempfile.TemporaryDirectory() as folder:
-        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ]
-        command += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", f"/CN={name}"]
-        subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
+        certificate, key = pem_pair(Path(folder), name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         return ServerCertificate(context, certificate.read_text())

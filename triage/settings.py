@@ -27,6 +27,7 @@ from triage.domain.errors import Misconfigured
 
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0: any free port, printed at start
 Seconds = Annotated[float, Field(gt=0)]
+Address = Annotated[str, Field(pattern=r"^([^\s@<>,;:\"]+@[^\s@<>,;:\"]+)?$", max_length=200)]  # of mail
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -76,34 +77,68 @@ class WebSettings(_Table):
 
 
 class Hl7Settings(_Table):
-    """[hl7]"""
+    """[hl7]: orders, patients and reports in, by MLLP"""
 
     host: str = "127.0.0.1"
     port: Port = 2575
+    cert_file: Path | None = None  # PEM; with it the listener speaks TLS alone
+    key_file: Path | None = None  # PEM, where it is not in cert_file
+    client_ca_file: Path | None = (
+        None  # PEM; with it only clients with a certificate of this authority are heard
+    )
+    insecure_plain: bool = False  # true: a non-loopback address without TLS is meant
 
 
 class RouteSettings(_Table):
     """[[routes]]: one way out for alerts."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
-    kind: Literal["mllp", "webhook"]
-    host: str = ""
+    kind: Literal["mllp", "webhook", "mail", "fhir"]
+    host: str = ""  # mllp, mail
     port: Port = 0
-    url: str = ""
-    secret_file: Path | None = None  # webhook: key of the signature
+    url: str = ""  # webhook; fhir: the base of the server
+    secret_file: Path | None = None  # webhook: key of the signature; mail: password; fhir: bearer token
     timeout_seconds: Seconds = 30.0
     processing_id: Literal["P", "T", "D"] = "P"
-    allow_private: bool = False  # webhook: the peer may have a loopback or private address
-    operator: bool = False  # webhook: also told when triage itself fails (constancy missed, delivery parked)
+    allow_private: bool = (
+        False  # webhook, fhir: the peer may have a private address; mail: without TLS is meant
+    )
+    operator: bool = (
+        False  # webhook, mail: also told when triage itself fails (constancy missed, delivery parked)
+    )
+    tls: Literal["", "tls", "starttls"] = ""  # mllp: "tls"; mail: "starttls" (587) or "tls" (465)
+    ca_file: Path | None = None  # PEM of the hospital's own authority; else the system's
+    cert_file: Path | None = None  # PEM, where the peer wants to know who we are
+    key_file: Path | None = None
+    user: str = ""  # mail: signs in with the password of secret_file
+    sender: Address = ""  # mail
+    recipients: tuple[Address, ...] = ()  # mail; empty: only who is on call (a rung with on_call)
+    patient_data: Literal["none", "initials"] = "none"  # mail: initials adds the initials and the place
+    link: str = ""  # mail: address of the phone page
+    result: Literal["DiagnosticReport", "Observation"] = (
+        "DiagnosticReport"  # fhir: some take no reports by software
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> RouteSettings:
-        if self.kind == "mllp" and not (self.host and self.port):
-            raise ValueError(f"route {self.name}: an mllp route needs host and port")
-        if self.kind == "webhook" and not (self.url and self.secret_file):
-            raise ValueError(f"route {self.name}: a webhook route needs url and secret_file")
-        if self.operator and self.kind != "webhook":
-            raise ValueError(f"route {self.name}: only a webhook can tell an operator")
+        needed = {
+            "mllp": ("host", "port"),
+            "webhook": ("url", "secret_file"),
+            "mail": ("host", "port", "sender"),
+            "fhir": ("url",),
+        }[self.kind]
+        if not all(getattr(self, name) for name in needed):
+            raise ValueError(f"route {self.name}: a {self.kind} route needs {' and '.join(needed)}")
+        if self.operator and self.kind not in ("webhook", "mail"):
+            raise ValueError(f"route {self.name}: only a webhook or mail can tell an operator")
+        if self.operator and self.kind == "mail" and not self.recipients:
+            raise ValueError(f"route {self.name}: an operator needs an address (recipients)")
+        if self.tls == "starttls" and self.kind != "mail":
+            raise ValueError(f"route {self.name}: starttls is for mail")
+        if self.kind == "mail" and not self.tls and not self.allow_private and self.host not in LOOPBACK:
+            raise ValueError(
+                f"route {self.name}: mail goes by starttls or tls; allow_private says plain is meant"
+            )
         return self
 
 
@@ -112,9 +147,12 @@ class RungSettings(_Table):
 
     after_minutes: Annotated[float, Field(ge=0)]
     routes: tuple[str, ...] = ()
+    on_call: Literal[0, 1, 2] = 0  # 1, 2: also on the page of the first or second on call by the calendar
 
 
-DEFAULT_LADDER = tuple(RungSettings(after_minutes=m) for m in (0, 3, 5, 10, 15))  # ux 9
+DEFAULT_LADDER = tuple(  # ux 9
+    RungSettings(after_minutes=m, on_call=n) for m, n in ((0, 0), (3, 0), (5, 1), (10, 2), (15, 0))
+)
 
 
 class Settings(BaseSettings):

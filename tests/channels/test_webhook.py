@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.certificates import client_trusting, server_with
 from tests.hl7.notices import a_notice, hostile_notices
+from triage.channels.http import is_allowed
 from triage.channels.protocol import Outcome
-from triage.channels.webhook import WebhookChannel, build_webhook, is_allowed, sign, verify_signature
+from triage.channels.webhook import WebhookChannel, build_webhook, sign, verify_signature
 from triage.domain.alerting import AlertNotice, MessageKind
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import Mode
@@ -345,7 +346,7 @@ def test_a_rebinding_name_is_asked_once_and_then_pinned(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert [channel.send(BODY, f"C{n}").outcome for n in range(3)] == [Outcome.DELIVERED] * 3
-    assert channel._pinned == ipaddress.ip_address("127.0.0.1")
+    assert channel._peer._pinned == ipaddress.ip_address("127.0.0.1")
 
 
 def test_a_name_that_cannot_be_resolved_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import socket
 import ssl
 import threading
 import time
-from typing import Any
 
+from triage.channels.lookup import Lookup
 from triage.channels.protocol import Answer, Outcome
 from triage.hl7.framing import FrameCutOff, FrameReader, FrameTimeout, FrameTooLarge, frame
 from triage.log import get_logger
@@ -51,7 +51,9 @@ class MllpChannel:
         self._port = port
         self._timeout_seconds = timeout_seconds
         self._tls = tls
-        self._pinned: list[tuple[socket.AddressFamily, Any]] = []
+        self._lookup = Lookup(
+            host, port
+        )  # once: a name that later points elsewhere gets no patient's data (F29)
         self._socket: socket.socket | None = None
         self._reader: FrameReader | None = None
         self._turn = threading.Lock()
@@ -121,12 +123,8 @@ class MllpChannel:
         return self._socket, self._reader
 
     def _dial(self, deadline: float) -> socket.socket:
-        if not self._pinned:
-            # Resolved once: a name that later points elsewhere gets no patient's data (F29).
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            self._pinned = [(family, address) for family, _, _, _, address in found]
         trouble: OSError = TimeoutError("no address")
-        for family, address in self._pinned:
+        for family, address in self._lookup.addresses(deadline):
             connection = socket.socket(family, socket.SOCK_STREAM)
             try:
                 connection.settimeout(_left(deadline))

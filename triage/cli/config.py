@@ -23,6 +23,7 @@ from triage.cli.common import result, say
 from triage.cli.main import State
 from triage.domain.errors import Misconfigured
 from triage.settings import RouteSettings, RungSettings, Settings
+from triage.workflow.routes import client_context
 from triage.workflow.supervisor import check_exposure
 
 HIDDEN = "•••"
@@ -35,6 +36,10 @@ EXAMPLE_ROUTES = (
     RouteSettings(
         name="oncall", kind="webhook", url="https://oncall.hospital.example/triage",
         secret_file=Path("/etc/triage/oncall.key"), operator=True,
+    ),
+    RouteSettings(
+        name="page", kind="mail", host="mail.hospital.example", port=587, tls="starttls",
+        sender="triage@hospital.example", recipients=("radiology-desk@hospital.example",),
     ),
 )  # fmt: skip
 
@@ -66,6 +71,10 @@ def problems(settings: Settings) -> Iterator[str]:
         if name not in known:
             yield f"detectors: no detector is called {name!r}; there are {', '.join(sorted(known))}"
     for route in settings.routes:
+        try:
+            client_context(route)
+        except Misconfigured as error:
+            yield str(error)
         if route.secret_file is None:
             continue
         try:

@@ -40,10 +40,14 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True)
 class Rung:
-    """After `after` without acknowledgement the routes of this rung are told."""
+    """After `after` without acknowledgement the routes of this rung are told.
+
+    on_call  1 or 2: the alert goes to the page of whoever is first or second on call then (ux 9)
+    """
 
     after: timedelta
     routes: tuple[str, ...]
+    on_call: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,9 @@ class AlertNotice:
     finding_zone: str = ""
     rung: int = 0
     of_another_patient: bool = False  # of a withdrawal: the study is not of the patient named here
+    alert_id: int = 0  # of our own rows: what a result is known by over its whole life
+    drill: bool = False  # a rehearsal: there is no patient and no finding
+    recipient: str = ""  # mail address of who is on call, where a route takes one
 
 
 def alerting(findings: Sequence[Finding]) -> dict[str, Finding]:

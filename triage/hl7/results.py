@@ -166,6 +166,10 @@ def _obx(notice: AlertNotice, mode: Mode, version: Version) -> list[str]:
 
 def alert_text(notice: AlertNotice) -> str:
     """What a person reads of it; the words of standards 0.3, never "has" or "shows"."""
+    return f"DRILL, no patient: {_said(notice)}" if notice.drill else _said(notice)
+
+
+def _said(notice: AlertNotice) -> str:
     if notice.kind is MessageKind.CORRECTION:
         return (
             f"AI flag corrected: patient or order is named differently now. {notice.finding_display} suspected. "

@@ -125,6 +125,18 @@ def sync_routes(tx: Connection, routes: Sequence[tuple[str, str]]) -> None:
     tx.execute(update(route).where(route.c.name.not_in([n for n, _ in routes])).values(enabled=False))
 
 
+def park_disabled(tx: Connection, detail: str) -> list[dict[str, Any]]:
+    """Park what waits for routes that are disabled; operators of such a route are told nothing more either."""
+    gone = select(route.c.name).where(route.c.enabled.is_(False))
+    rows = tx.execute(
+        update(delivery)
+        .where(delivery.c.state == DeliveryState.WAITING.value, delivery.c.route.in_(gone))
+        .values(state=DeliveryState.PARKED.value, detail=detail)
+        .returning(delivery)
+    )
+    return [dict(r) for r in rows.mappings()]
+
+
 def add_delivery(
     tx: Connection,
     alert_id: int,

@@ -6,7 +6,6 @@ the same bytes again under the same key (P9). One slow or dead consumer delays n
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -16,26 +15,18 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.channels.protocol import Answer, Channel, Outcome
-from triage.channels.webhook import build_webhook
 from triage.domain.alerting import AlertNotice, DeliveryState, MessageKind, retry_after
 from triage.domain.errors import TriageError
-from triage.domain.finding import FINDING_CODES, Location, Mode, shown
-from triage.hl7.results import build_oru
+from triage.domain.finding import FINDING_CODES, Location, shown
 from triage.log import get_logger
 from triage.settings import RouteSettings
 from triage.store import alerts, audit, constancy, events, runs, studies, worklist
 from triage.store.database import Database
+from triage.workflow.routes import build, build_operator_notice
 from triage.workflow.site import NewId, Site, new_id
 
 log = get_logger()
 POLL_SECONDS = 0.2
-
-
-def build(route: RouteSettings, notice: AlertNotice, mode: Mode) -> bytes:
-    """The message as this route wants it; the same notice always gives the same bytes."""
-    if route.kind == "mllp":
-        return build_oru(notice, mode=mode, processing_id=route.processing_id)
-    return build_webhook(notice, mode)
 
 
 def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> dict[str, Any] | None:
@@ -81,6 +72,21 @@ def record(
     return state
 
 
+def park_removed(tx: Connection, now: datetime) -> int:
+    """Deliveries of routes that are no longer configured wait for nobody: a person must know, and may replay them."""
+    parked = alerts.park_disabled(tx, "the route was removed from the settings")
+    for row in parked:
+        audit.append(
+            tx, now, "triage", "delivery.parked", "alert", row["alert_id"],
+            {"route": row["route"], "control_id": row["control_id"], "detail": row["detail"]},
+        )  # fmt: skip
+    if parked:
+        log.warning(
+            "delivery.parked", deliveries=len(parked), detail="route removed", fix="see the messages page"
+        )
+    return len(parked)
+
+
 def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNotice:
     """Everything that a message about this delivery's alert may hold, from rows alone."""
     alert = alerts.get(tx, delivery["alert_id"])
@@ -122,6 +128,9 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
         detector_release=f"{run['detector']} {run['version']}",
         rung=delivery["rung"],
         of_another_patient=bool(delivery["told_as"]),
+        alert_id=alert["id"],
+        drill=alert["drill"],
+        recipient=delivery["recipient"],
         finding_side=place.side if place else "",
         finding_zone=place.zone if place else "",
     )
@@ -199,13 +208,7 @@ def tell_operator(
         row = constancy.due_notice(tx, route.name, clock())
     if row is None:
         return False
-    body = {
-        "kind": row["kind"],
-        "text": row["text"],
-        "at": row["created_at"].isoformat(),
-        "id": row["control_id"],
-    }
-    answer = channel.send(json.dumps(body, sort_keys=True).encode(), row["control_id"])
+    answer = channel.send(build_operator_notice(route, row), row["control_id"])
     sent = answer.outcome is Outcome.DELIVERED
     with database.write() as tx:
         constancy.record_notice(tx, row["id"], sent, clock(), clock() + retry_after(row["attempts"] + 1, 0.0))

@@ -28,7 +28,7 @@ def site_of(settings: Settings) -> Site:
     """The core's view of the settings. A rung that names no routes tells every route on rung 0, none later."""
     every = tuple(r.name for r in settings.routes)
     rungs = tuple(
-        Rung(timedelta(minutes=r.after_minutes), r.routes or (every if i == 0 else ()))
+        Rung(timedelta(minutes=r.after_minutes), r.routes or (every if i == 0 else ()), r.on_call)
         for i, r in enumerate(settings.ladder)
     )
     return Site(
