@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_example_with_its_comment_signs_taken_away_is_the_defaults(tmp_path: Path) -> None:
     bare = re.sub(r"(?m)^# ", "", example_toml())
     values = tomllib.loads(bare)
-    assert [r["name"] for r in values.pop("routes")] == ["ris", "oncall"]
+    assert [r["name"] for r in values.pop("routes")] == ["ris", "oncall", "page"]
     path = tmp_path / "all.toml"
     path.write_text(bare)
     assert load(path).model_copy(update={"routes": ()}) == Settings()
