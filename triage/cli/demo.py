@@ -223,7 +223,7 @@ def _wait_until_ready(running: Demo) -> None:
             httpx.get(f"{running.address}/ready", timeout=2, trust_env=False).raise_for_status()
             with running.database.read() as tx:
                 beating = {b["part"].split("@")[0] for b in events.beats(tx)}
-            expected = {"receiver", "worker-stat", "worker-routine", "relay", "scheduler"}
+            expected = {"receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler"}
             missing = ", ".join(sorted(expected - beating))
             if not missing:
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
 
 _ESCAPED = {"|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\\": "\\E\\"}
 # C0 and C1 controls with DEL, and the Unicode breaks: each ends a line (so a segment) for some reader.
@@ -58,3 +59,20 @@ def unescape(value: str, delimiters: str, codec: str) -> str:
         return meanings.get(sequence, match[0])
 
     return re.sub(f"{re.escape(mark)}([^{re.escape(mark)}]*){re.escape(mark)}", meaning, value)
+
+
+def moment(value: str, *, zone: tzinfo | None) -> datetime | None:
+    """A DTM (2.A.22) of at least a day, aware; None when it is no time, or names no zone and `zone` is None."""
+    found = re.fullmatch(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(?:\.\d{1,4})?([+-]\d{4})?", value.strip())
+    if found is None:
+        return None
+    day, hour, minute, second, offset = found.groups()
+    digits = day + (hour or "00") + (minute or "00") + (second or "00")
+    try:
+        if offset:
+            return datetime.strptime(digits + offset, "%Y%m%d%H%M%S%z").astimezone(UTC)
+        if zone is None:
+            return None
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):  # the 32nd of a month; the year 1 east of Greenwich
+        return None

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from triage.domain.errors import Refused, Unavailable
@@ -18,7 +18,7 @@ from triage.hl7.framing import MAX_MESSAGE_BYTES, FrameReader, FramingError, fra
 from triage.hl7.parse import AckCode, ErrorCode, build_ack, parse
 from triage.log import get_logger
 
-Handler = Callable[[bytes], bytes]
+Handler = Callable[[bytes], bytes | Iterable[bytes]]
 
 _ACCEPT_POLL_SECONDS = 0.2
 _STOP_SECONDS = 5.0
@@ -26,9 +26,11 @@ log = get_logger()
 
 
 class MllpListener:
-    """Threads, one per connection; `handler` gets a raw message and returns the raw answer.
+    """Threads, one per connection; `handler` gets a raw message and returns the raw answer, or several.
 
-    handler          called from several threads; when it raises, the sender is told to try later (AR, 207)
+    handler          called from several threads; when it raises, the sender is told to try later (AR, 207). Several
+                     answers (enhanced mode: first CA, then AA) leave one by one, as they come
+    of_peer          makes the handler of a connection from the address of its peer, instead of `handler`
     max_connections  one more is closed at once
     idle_seconds     a connection that begins no message for so long is closed
     frame_seconds    a message must end so soon after it began; also the time for the peer to take our answer
@@ -39,8 +41,9 @@ class MllpListener:
         self,
         host: str,
         port: int,
-        handler: Handler,
+        handler: Handler | None = None,
         *,
+        of_peer: Callable[[str], Handler] | None = None,
         max_connections: int = 32,
         max_bytes: int = MAX_MESSAGE_BYTES,
         idle_seconds: float = 300.0,
@@ -48,7 +51,8 @@ class MllpListener:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._address = (host, port)
-        self._handler = handler
+        assert (handler is None) != (of_peer is None), "one way to answer"
+        self._of_peer: Callable[[str], Handler] = of_peer or (lambda _: handler)  # type: ignore[assignment,return-value]
         self._max_connections = max_connections
         self._max_bytes = max_bytes
         self._idle_seconds = idle_seconds
@@ -133,7 +137,7 @@ class MllpListener:
             connection.close()
 
     def _converse(self, connection: socket.socket, address: str) -> None:
-        reader = FrameReader(connection, max_bytes=self._max_bytes)
+        reader, handler = FrameReader(connection, max_bytes=self._max_bytes), self._of_peer(address)
         while not self._stopping.is_set():
             message = reader.read(
                 start_by=time.monotonic() + self._idle_seconds, frame_seconds=self._frame_seconds
@@ -142,16 +146,18 @@ class MllpListener:
                 log.warning("mllp.bytes_skipped", address=address, bytes=reader.skipped)
             if message is None:
                 return
-            answer = frame(self._answer(message, address))
-            connection.settimeout(self._frame_seconds)
-            connection.sendall(answer)
+            for answer in _answers(handler, message, address):
+                connection.settimeout(self._frame_seconds)
+                connection.sendall(frame(answer))
 
-    def _answer(self, message: bytes, address: str) -> bytes:
-        try:
-            return self._handler(message)
-        except Exception as error:  # noqa: BLE001  the door: whatever it is, the sender gets an answer
-            log.error("mllp.handler_failed", address=address, error=type(error).__name__)
-            return build_ack(message, AckCode.AR, now=datetime.now(UTC), text="internal error, try later")
+
+def _answers(handler: Handler, message: bytes, address: str) -> Iterator[bytes]:
+    try:
+        said = handler(message)
+        yield from [said] if isinstance(said, bytes) else said
+    except Exception as error:  # noqa: BLE001  the door: whatever it is, the sender gets an answer
+        log.error("mllp.handler_failed", address=address, error=type(error).__name__)
+        yield build_ack(message, AckCode.AR, now=datetime.now(UTC), text="internal error, try later")
 
 
 class Inbox:

@@ -56,9 +56,22 @@ class ErrorCode(StrEnum):
     SEGMENT_SEQUENCE = "100"
     REQUIRED_FIELD_MISSING = "101"
     DATA_TYPE = "102"
+    TABLE_VALUE = "103"
     UNSUPPORTED_TYPE = "200"
+    UNSUPPORTED_EVENT = "201"
+    UNSUPPORTED_PROCESSING_ID = "202"
+    UNSUPPORTED_VERSION = "203"
+    UNKNOWN_KEY = "204"
     DUPLICATE_KEY = "205"
     INTERNAL = "207"
+
+
+class Unusable(Refused):
+    """The content is at fault, and which code of table 0357 says how. The text goes to the sender: no patient data."""
+
+    def __init__(self, text: str, error: ErrorCode = ErrorCode.REQUIRED_FIELD_MISSING) -> None:
+        self.error = error
+        super().__init__(text)
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,7 @@ class Message:
         for found in self.segments:
             if found.name == name:
                 return found
-        raise Refused(f"the message has no {name} segment")
+        raise Unusable(f"the message has no {name} segment", ErrorCode.SEGMENT_SEQUENCE)
 
 
 def parse(raw: bytes) -> Message:

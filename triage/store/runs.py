@@ -229,6 +229,14 @@ def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 50)
     return found
 
 
+def hurry(tx: Connection, study_id: int) -> int:
+    """The order turned out to be urgent: runs that wait go before the others, and are called anew by the sweeper."""
+    query = update(run).where(
+        run.c.study_id == study_id, run.c.state == RunState.REQUESTED.value, run.c.queue == "routine"
+    )
+    return tx.execute(query.values(queue="stat", woken_at=None)).rowcount
+
+
 def supersede_older(tx: Connection, run_id: int) -> None:
     """Of the runs of this detector over these images only the newest settled one counts; end those before it.
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 
 from triage.domain.study import InstanceHeader
 from triage.store import identity
@@ -375,7 +375,11 @@ def find_order(tx: Connection, study_instance_uid: str, accession_number: str) -
             .where(
                 or_(order.c.study_instance_uid == study_instance_uid, by_accession), order.c.state == "active"
             )
-            .order_by((order.c.study_instance_uid == study_instance_uid).desc(), order.c.id.desc())
+            .order_by(
+                (order.c.study_instance_uid == study_instance_uid).desc(),
+                case({"STAT": 0, "URGENT": 1}, value=order.c.priority, else_=2),
+                order.c.id.desc(),
+            )
             .limit(1)
         )
         .mappings()

@@ -20,6 +20,7 @@ from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import audit, policies, runs, studies, worklist
 from triage.store.studies import Arrival, Arrived
 from triage.workflow.rank import rank
+from triage.workflow.reports import settle_homeless
 from triage.workflow.site import Site
 
 WANTED_CLASSES = RADIOGRAPH_CLASSES | CT_CLASSES
@@ -160,6 +161,7 @@ def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: dat
             view=header.view_position[:16],
             location=(order["patient_location"] if order else header.institutional_department_name)[:80],
         )
+        settle_homeless(tx, study_id, now)
         return True
     if item["state"] == "read" and item["report_state"] == "":
         worklist.set_values(tx, item["id"], state="to_read")  # read by hand, then more images came

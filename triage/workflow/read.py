@@ -289,15 +289,43 @@ def report(
     held = worklist.live_claim(tx, item["id"], now)
     if held is not None and held["reader"] != person:
         raise Held(held["reader"], held["expires_at"], "the study is claimed by")
+    note_report(tx, study_id, person, now, state=state)
+    return study_id
+
+
+def note_report(tx: Connection, study_id: int, by: str, now: datetime, *, state: str) -> bool:
+    """A report is there, whoever holds the study: it is read, its alerts close. False without a worklist item.
+
+    A report never falls back: a preliminary one that comes after the final one changes nothing (messages overtake).
+    """
+    item = worklist.lock_item(tx, study_id)
+    if item is None:
+        return False
+    uid = studies.get_study(tx, study_id)["study_instance_uid"]
+    held = item["report_state"]
+    best = state if held not in REPORT_STATES else max(held, state, key=REPORT_STATES.index)
     reading.end_claim(tx, item["id"])
     worklist.set_values(
-        tx, item["id"], state="read", report_state=state,
+        tx, item["id"], state="withdrawn" if item["state"] == "withdrawn" else "read", report_state=best,
         read_at=item["read_at"] or now, opened_at=item["opened_at"] or now,
     )  # fmt: skip
-    audit.append(tx, now, person, "study.reported", "study", study_uid, {"state": state})
-    close_alerts(tx, study_id, person, f"{state} report", now)
+    audit.append(tx, now, by, "study.reported", "study", uid, {"state": state})
+    close_alerts(tx, study_id, by, f"{state} report", now)
     _tell(tx, now, study_id, claimed_by="")
-    return study_id
+    return True
+
+
+def withdraw_report(tx: Connection, study_id: int, by: str, now: datetime) -> bool:
+    """The report was taken back (OBR-25 X): the study waits again, in its old place. False when it was not read."""
+    item = worklist.lock_item(tx, study_id)
+    if item is None or item["state"] != "read":
+        return False
+    uid = studies.get_study(tx, study_id)["study_instance_uid"]
+    state = "arriving" if studies.study_is_arriving(tx, study_id) else "to_read"
+    worklist.set_values(tx, item["id"], state=state, report_state="", read_at=None)
+    audit.append(tx, now, by, "study.report_withdrawn", "study", uid)
+    _tell(tx, now, study_id)
+    return True
 
 
 # --- alerts --------------------------------------------------------------------------------------------------

@@ -28,8 +28,10 @@ from triage.workflow.parts.common import clock
 from triage.workflow.releases import register_releases
 
 log = get_logger()
-PARTS = ("receiver", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "web")
-STOP_ORDER = ("receiver", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker")
+PARTS = ("receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "web")
+STOP_ORDER = (
+    "receiver", "hl7", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker",
+)  # fmt: skip
 DRAIN_SECONDS = 30.0
 FLAPPING = 3  # deaths within FLAP_SECONDS
 FLAP_SECONDS = 60.0
@@ -83,6 +85,12 @@ def check_exposure(settings: Settings) -> None:
             f"dicom.host {settings.dicom.host} is not loopback and DICOM is not encrypted here. Name the peers "
             "(triage peer add NAME --aet AET --host HOST --port PORT), put a TLS proxy in front, or say "
             "dicom.insecure_plain = true if the network is trusted."
+        )
+    hl7 = settings.hl7
+    if hl7.host not in LOOPBACK and hl7.cert_file is None and not hl7.insecure_plain:
+        raise Misconfigured(
+            f"hl7.host {hl7.host} is not loopback and HL7 is not encrypted here. Name a certificate (hl7.cert_file, "
+            "hl7.key_file), put a TLS proxy in front, or say hl7.insecure_plain = true if the network is trusted."
         )
     if settings.web.host not in LOOPBACK and not settings.web.secure_cookies:
         raise Misconfigured(

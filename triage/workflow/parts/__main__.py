@@ -10,6 +10,10 @@ def main() -> int:
         from triage.workflow.parts import receiver
 
         return receiver.main()
+    if name == "hl7":
+        from triage.workflow.parts import hl7
+
+        return hl7.main()
     if name == "relay":
         from triage.workflow.parts import relay
 
