@@ -150,8 +150,12 @@ class RungSettings(_Table):
     on_call: Literal[0, 1, 2] = 0  # 1, 2: also on the page of the first or second on call by the calendar
 
 
-DEFAULT_LADDER = tuple(  # ux 9
-    RungSettings(after_minutes=m, on_call=n) for m, n in ((0, 0), (3, 0), (5, 1), (10, 2), (15, 0))
+DEFAULT_LADDER = (  # ux 9
+    RungSettings(after_minutes=0),
+    RungSettings(after_minutes=3),
+    RungSettings(after_minutes=5, on_call=1),
+    RungSettings(after_minutes=10, on_call=2),
+    RungSettings(after_minutes=15),
 )
 
 

@@ -23,7 +23,8 @@ def take_report(tx: Connection, news: ReportNews, message_id: int | None, *, by:
         return "result status O or I: nothing is reported yet"
     study_ids = _studies(tx, news)
     note = "" if study_ids else "no study of this report is here yet"
-    for study_id in study_ids or [None]:
+    homes: list[int | None] = [*study_ids] or [None]
+    for study_id in homes:
         new = messages.add_report(
             tx, now, digest=_digest(news, study_id, _withdrawals(tx, study_id)), study_id=study_id,
             message_id=message_id, study_instance_uid=news.study_instance_uid,
