@@ -59,6 +59,13 @@ MAY = {
     "POST /api/v1/alerts/<id:alert_id>/acknowledge": ACTORS,
     "POST /api/v1/alerts/<id:alert_id>/handover": ACTORS,
     "POST /api/v1/alerts/<id:alert_id>/later": ACTORS,
+    "GET /api/v1/messages": {"admin"},
+    "POST /api/v1/messages/search": {"admin"},
+    **{
+        f"POST /api/v1/messages/{way}/<id:message_id>/{act}": {"admin"}
+        for way in ("in", "out")
+        for act in ("raw", "replay", "park")
+    },
     "GET /api/v1/events": READERS,
     "GET /api/v1/audit": {"qa", "admin", "auditor"},
     "GET /api/v1/reports/qa": {"lead", "qa", "admin"},
@@ -109,6 +116,7 @@ def url(route: Route, uid: str) -> str:
         route.path.replace("<uid:uid>", uid)
         .replace("<id:alert_id>", "1")
         .replace("<id:number>", "1")
+        .replace("<id:message_id>", "1")
         .replace("<string(length=2):name>", "de")
     )
     path = path.replace("<string(maxlength=60):name>", "night")

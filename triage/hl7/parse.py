@@ -107,6 +107,11 @@ class Segment:
                 value = value[position - 1]
         return unescape(str(value), self._delimiters, self._codec)
 
+    @property
+    def text(self) -> str:
+        """As it came, with its escapes."""
+        return str(self._fields)
+
     def repetitions(self, number: int) -> int:
         """How often a field is given; 0 when it is empty or absent."""
         if number >= len(self._fields) or not str(self._fields[number]):

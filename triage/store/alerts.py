@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
 from triage.domain.alerting import AlertState, DeliveryState, MessageKind
 from triage.store.schema import alert, delivery, delivery_attempt, patient, route, study, worklist_item
@@ -290,3 +290,67 @@ def oldest_waiting(tx: Connection) -> datetime | None:
     query = select(func.min(delivery.c.created_at)).where(delivery.c.state == DeliveryState.WAITING.value)
     oldest: datetime | None = tx.execute(query).scalar_one()
     return oldest
+
+
+# --- the messages page ----------------------------------------------------------------------------------------
+
+
+def find_delivery(tx: Connection, delivery_id: int) -> dict[str, Any] | None:
+    """With the numbers of its study, and its attempts."""
+    row = tx.execute(_with_study().where(delivery.c.id == delivery_id)).mappings().first()
+    return dict(row) if row else None
+
+
+def attempts_of(tx: Connection, delivery_id: int) -> list[dict[str, Any]]:
+    query = select(delivery_attempt).where(delivery_attempt.c.delivery_id == delivery_id)
+    return [dict(r) for r in tx.execute(query.order_by(delivery_attempt.c.id)).mappings()]
+
+
+def delivery_listing(
+    tx: Connection, *, states: Sequence[str] = (), accession_number: str = "", before_id: int | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Messages out, newest first, of real studies and drills; without their bytes."""
+    conditions = [or_(study.c.constancy.is_(False), alert.c.drill)]
+    if states:
+        conditions.append(delivery.c.state.in_(list(states)))
+    if accession_number:
+        conditions.append(study.c.accession_number == accession_number)
+    if before_id is not None:
+        conditions.append(delivery.c.id < before_id)
+    rows = tx.execute(_with_study().where(*conditions).order_by(delivery.c.id.desc()).limit(limit))
+    return [{k: v for k, v in r.items() if k != "payload"} for r in rows.mappings()]
+
+
+def _with_study() -> Select[Any]:
+    return (
+        select(delivery, route.c.kind.label("channel"), study.c.accession_number, study.c.study_instance_uid, alert.c.drill)
+        .join(alert, alert.c.id == delivery.c.alert_id)
+        .join(study, study.c.id == alert.c.study_id)
+        .join(route, route.c.name == delivery.c.route)
+    )  # fmt: skip
+
+
+def route_enabled(tx: Connection, name: str) -> bool:
+    return tx.execute(select(route.c.enabled).where(route.c.name == name)).scalar_one_or_none() is True
+
+
+def add_replay(tx: Connection, row: dict[str, Any], control_id: str, now: datetime) -> int:
+    """A new delivery of the same (alert, route, rung, kind), to be built and sent anew; returns its id."""
+    same = (
+        delivery.c.alert_id == row["alert_id"], delivery.c.route == row["route"],
+        delivery.c.rung == row["rung"], delivery.c.kind == row["kind"],
+    )  # fmt: skip
+    last = int(tx.execute(select(func.max(delivery.c.replay)).where(*same)).scalar_one())
+    values = {name: row[name] for name in ("alert_id", "route", "rung", "kind", "recipient", "told_as")}
+    new = insert(delivery).values(
+        **values, replay=last + 1, control_id=control_id, created_at=now, next_attempt_at=now
+    )
+    return int(tx.execute(new.returning(delivery.c.id)).scalar_one())
+
+
+def park(tx: Connection, delivery_id: int, detail: str) -> bool:
+    """False when it does not wait."""
+    waits = (delivery.c.id == delivery_id, delivery.c.state == DeliveryState.WAITING.value)
+    values = {"state": DeliveryState.PARKED.value, "detail": detail[:400]}
+    return tx.execute(update(delivery).where(*waits).values(**values)).rowcount == 1

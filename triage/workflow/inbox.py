@@ -94,6 +94,17 @@ class Inbox:
             return verdict
         return self._work(message_id, message)
 
+    def work_in(self, tx: Connection, message_id: int, person: str) -> None:
+        """Once more by a person, in their unit of work. raises Refused with what still stands against it"""
+        row = messages.get(tx, message_id)
+        if row is None:
+            raise Refused("no such message")
+        message = parse(row["raw"])
+        _check_header(message)
+        verdict = self._apply(tx, message_id, message)
+        _settle(tx, message_id, verdict, self._clock())
+        audit.append(tx, self._clock(), person, "message.replayed", "message", message_id)
+
     def work_left(self) -> int:
         """Messages that a crash left behind; returns how many there were."""
         with self._database.read() as tx:

@@ -6,10 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
+from triage.channels.mllp import MllpChannel
+from triage.channels.protocol import Channel
+from triage.channels.webhook import WebhookChannel
 from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
-from triage.settings import Settings
+from triage.settings import RouteSettings, Settings
 from triage.store import alerts, audit, events
 from triage.store.database import Database
 from triage.workflow import constancy
@@ -17,8 +21,7 @@ from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
-from triage.workflow.relay import RouteThread, park_removed
-from triage.workflow.routes import channel_of
+from triage.workflow.relay import RouteThread
 from triage.workflow.site import new_id, site_of
 from triage.workflow.sweep import judge_due, sweep
 
@@ -27,6 +30,20 @@ LEASE = timedelta(seconds=10)
 TICK_SECONDS = 0.2
 SWEEP_SECONDS = 1.0
 ANCHOR_SECONDS = 300.0
+
+
+def channel_of(route: RouteSettings) -> Channel:
+    """The way out that a route names. raises Misconfigured when its secret cannot be read."""
+    if route.kind == "mllp":
+        return MllpChannel(route.host, route.port, timeout_seconds=route.timeout_seconds)
+    assert route.secret_file is not None
+    try:
+        secret = Path(route.secret_file).read_bytes().strip()
+    except OSError as error:
+        raise Misconfigured(f"route {route.name}: secret_file cannot be read: {error.strerror}") from error
+    return WebhookChannel(
+        route.url, secret, timeout_seconds=route.timeout_seconds, allow_private=route.allow_private
+    )
 
 
 class Clockwork:
@@ -97,7 +114,6 @@ def main() -> int:
     database = Database(settings.database_url)
     with database.write() as tx:
         alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
-        park_removed(tx, clock())
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
     threads: list[RouteThread | ArchiveThread] = []

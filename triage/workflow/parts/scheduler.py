@@ -12,7 +12,7 @@ from triage.domain.errors import TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import constancy as store
-from triage.store import events, messages
+from triage.store import events
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow import constancy
@@ -94,8 +94,6 @@ def _check_all(settings: Settings, database: Database, phantoms: Phantoms) -> No
 def _tidy(settings: Settings, database: Database) -> None:
     forget_old_checks(settings, database)
     remove_aged(database, settings, clock(), "triage", most=RETENTION_BATCH)
-    with database.write() as tx:
-        messages.forget(tx, clock() - timedelta(days=settings.retention_days))
 
 
 def _wait_for_receiver(settings: Settings, stop: Stop) -> None:
