@@ -49,3 +49,30 @@ def server_with(name: str) -> ServerCertificate:
 
 def client_trusting(certificate: ServerCertificate) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=certificate.pem)
+
+
+@dataclass(frozen=True)
+class Files:
+    certificate: Path
+    key: Path
+
+
+def certificate_files(name: str, folder: Path) -> Files:
+    """A self-signed RSA certificate in files: dcmtk's default profile wants no elliptic one."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        f"/CN={name}",
+    ]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return Files(certificate, key)

@@ -62,6 +62,9 @@ class DicomSettings(_Table):
         256 << 20
     )  # below this much free disk stores are answered A700
     archive: str = ""  # name of the peer that is asked how many slices a series has; "" asks nobody
+    tls_certificate: Path | None = None  # PEM, ours: what peers see of us; the key is not readable by others
+    tls_key: Path | None = None
+    tls_ca: Path | None = None  # PEM: who signed the peers' certificates, or these themselves
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant (shown on /health)
 
 
@@ -142,6 +145,24 @@ class RouteSettings(_Table):
         return self
 
 
+class OutletSettings(_Table):
+    """[[outlets]]: a peer that gets the objects we make."""
+
+    peer: Annotated[str, Field(min_length=1, max_length=40)]  # as named by `triage peer add`
+    objects: tuple[Literal["sr", "kos", "seg", "gsps", "sc"], ...] = ("sr", "kos", "seg")
+    by: Literal["dimse", "stow"] = "dimse"
+    url: str = ""  # stow: base of its DICOMweb, as in https://pacs.example/dicom-web
+    token_file: Path | None = None  # stow: sent as Bearer
+    commitment: bool = False  # ask it for storage commitment of what it stored
+    timeout_seconds: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> OutletSettings:
+        if self.by == "stow" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"outlet {self.peer}: by stow it needs url, http:// or https://")
+        return self
+
+
 class RungSettings(_Table):
     """[[ladder]]: after so many minutes without acknowledgement these routes are told."""
 
@@ -186,6 +207,8 @@ class Settings(BaseSettings):
     hl7: Hl7Settings = Hl7Settings()
     routes: tuple[RouteSettings, ...] = ()
     ladder: tuple[RungSettings, ...] = DEFAULT_LADDER
+    outlets: tuple[OutletSettings, ...] = ()
+    overview: bool = False  # also make a picture with words (Secondary Capture), for archives without reports
 
     @field_validator("zone")
     @classmethod
@@ -207,6 +230,8 @@ class Settings(BaseSettings):
         names = [r.name for r in self.routes]
         if len(set(names)) != len(names):
             raise ValueError("routes: two routes share a name")
+        if len({o.peer for o in self.outlets}) != len(self.outlets):
+            raise ValueError("outlets: two outlets name the same peer")
         for rung in self.ladder:
             for name in rung.routes:
                 if name not in names:

@@ -11,9 +11,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.pacs import a_pacs
 from tests.web.conftest import Clock, SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
-from triage.store import alerts, audit, runs, studies
+from triage.store import alerts, audit, peers, runs, studies
 from triage.web.app import CONTENT_SECURITY_POLICY
 
 ITEM_KEYS = {
@@ -375,3 +376,17 @@ def test_a_shared_answer_never_hides_a_change(signed_in: SignedIn, sown: Sown) -
     assert ok(ben.get("/api/v1/worklist"))["items"][0]["claimed_by"] == "ann"
     ok(ann.post(f"/api/v1/studies/{uid}/report"))
     assert ok(ben.get("/api/v1/worklist"))["items"] == []
+
+
+def test_an_administrator_tests_a_peer_and_reads_whom_we_speak_with(signed_in: SignedIn, sown: Sown) -> None:
+    with a_pacs() as pacs:
+        with sown.database.write() as tx:
+            peers.add(tx, "PACS", "PACS", "127.0.0.1", pacs.port, tls=False)
+        admin = signed_in("admin")
+        (peer,) = ok(admin.get("/api/v1/peers"))["peers"]
+        assert (peer["name"], peer["ae_title"], peer["objects"]) == ("PACS", "PACS", [])
+        said = ok(admin.post("/api/v1/peers/PACS/test?store=false"))
+        assert said["ok"] and [s["name"] for s in said["steps"]] == ["name", "connect", "C-ECHO", "services"]
+    said = ok(admin.post("/api/v1/peers/PACS/test?store=false"))
+    assert not said["ok"] and [s["ok"] for s in said["steps"]] == [True, False, None, None]
+    assert admin.post("/api/v1/peers/NOBODY/test").status_code == 422

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+
 from pydicom.dataset import Dataset
-from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from triage.dicom import services
-from triage.domain.errors import Unavailable
+from triage.dicom.associate import Remote, associate
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PENDING = (0xFF00, 0xFF01)
@@ -23,18 +23,17 @@ def series_instance_count(
     study_instance_uid: str,
     series_instance_uid: str,
     timeout_seconds: float = 10.0,
+    tls: ssl.SSLContext | None = None,
 ) -> int | None:
     """How many instances of this series the archive holds; None when it does not know the series or the number.
 
     raises  Unavailable when it cannot be asked
     source  PS3.4 C.6.2.1, Number of Series Related Instances (0020,1209)
     """
-    ae = AE(ae_title=calling)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
-    ae.implementation_class_uid = services.IMPLEMENTATION_CLASS_UID
-    association = ae.associate(host, port, contexts=[build_context(STUDY_ROOT_FIND)], ae_title=called)
-    if not association.is_established:
-        raise Unavailable(f"{called} at {host}:{port} does not take queries: triage echo shows each step")
+    remote = Remote(
+        host=host, port=port, called=called, calling=calling, timeout_seconds=timeout_seconds, tls=tls
+    )
+    association = associate(remote, [build_context(STUDY_ROOT_FIND)])
     query = Dataset()
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID = study_instance_uid

@@ -112,8 +112,8 @@ def superseded_by(tx: Connection, newer: Completed, kind: str) -> Completed | No
 def record(
     tx: Connection, run_id: int, kind: str, sop_instance_uid: str, now: datetime, *, path: str = "",
     state: str = "written", detail: str = "",
-) -> bool:  # fmt: skip
-    """Keep that an object was made; False when it is known already."""
+) -> int | None:  # fmt: skip
+    """Keep that an object was made; its id, or None when it is known already."""
     values = {
         "sop_instance_uid": sop_instance_uid,
         "path": path,
@@ -121,7 +121,13 @@ def record(
         "detail": detail[:400],
         "created_at": now,
     }
-    return insert_or_get(tx, output, {"run_id": run_id, "kind": kind}, values)[1]
+    output_id, inserted = insert_or_get(tx, output, {"run_id": run_id, "kind": kind}, values)
+    return output_id if inserted else None
+
+
+def find(tx: Connection, sop_instance_uid: str) -> int | None:
+    query = select(output.c.id).where(output.c.sop_instance_uid == sop_instance_uid)
+    return tx.execute(query).scalar_one_or_none()
 
 
 def is_held(tx: Connection, run_id: int) -> bool:

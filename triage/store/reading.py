@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
+from triage.domain.dispatch import DispatchState, fold
+from triage.store import dispatches
 from triage.store.schema import (
     alert,
     claim,
@@ -109,14 +111,19 @@ def hide_alert_until(tx: Connection, alert_id: int, until: datetime) -> bool:
 
 
 def outputs_of(tx: Connection, study_id: int) -> list[dict[str, Any]]:
-    """DICOM objects that we made of a study's runs."""
+    """DICOM objects that we made of a study's runs, with how far each is at which peer."""
     query = (
         select(output)
         .join(run, run.c.id == output.c.run_id)
         .where(run.c.study_id == study_id)
         .order_by(output.c.id)
     )
-    return [dict(r) for r in tx.execute(query).mappings()]
+    rows = [dict(r) for r in tx.execute(query).mappings()]
+    sent = dispatches.of_outputs(tx, [r["id"] for r in rows])
+    for r in rows:
+        r["destinations"] = sent[r["id"]]
+        r["state"] = fold(r["state"], [DispatchState(d["state"]) for d in sent[r["id"]]])
+    return rows
 
 
 def senders(tx: Connection, study_ids: Sequence[int]) -> dict[int, str]:

@@ -190,6 +190,18 @@ def _output(o: dict[str, Any]) -> dict[str, Any]:
         "state": o["state"],
         "detail": o["detail"],
         "run": o["run_id"],
+        "destinations": [
+            {
+                "peer": d["peer"],
+                "state": d["state"],
+                "detail": d["detail"],
+                "attempts": d["attempts"],
+                "sent_at": stamp(d["sent_at"]),
+                "committed_at": stamp(d["committed_at"]),
+                "next_attempt_at": stamp(d["next_attempt_at"]),
+            }
+            for d in o["destinations"]
+        ],
         "created_at": stamp(o["created_at"]),
     }
 

@@ -322,6 +322,42 @@ class PreviewQuery(Request):
     invert: bool = False
 
 
+class PeerTestQuery(Request):
+    store: bool = True  # false: no phantom is stored there
+
+
+class PeerStep(BaseModel):
+    name: str
+    ok: bool | None
+    detail: str
+    milliseconds: int
+
+
+class PeerTestAnswer(BaseModel):
+    peer: str
+    ok: bool
+    steps: list[PeerStep]
+
+
+class PeerRow(BaseModel):
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    tls: bool
+    objects: list[str]
+    by: str
+    commitment: bool
+
+
+class PeersAnswer(BaseModel):
+    peers: list[PeerRow]
+
+
+class AgainAnswer(BaseModel):
+    count: int
+
+
 class AuditQuery(Request):
     after: Annotated[int, Field(ge=0, lt=2**53)] = 0
     limit: Annotated[int, Field(ge=1, le=500)] = 500

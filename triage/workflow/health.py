@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import Settings
-from triage.store import alerts, constancy, events, runs
+from triage.store import alerts, constancy, dispatches, events, runs
 
 BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
 LATE_RUN = timedelta(minutes=5)
+LATE_OUTPUT = timedelta(hours=1)
 LATE_DELIVERY = timedelta(minutes=5)  # standards 7.3: operators hear of it by then
 
 
@@ -23,6 +24,7 @@ def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         *(_beat(b, now) for b in events.beats(tx)),
         _waiting(tx, now),
         _deliveries(tx, now),
+        _outputs(tx, now),
         _constancy(tx, settings, now),
         _disk(settings),
     ]
@@ -72,6 +74,22 @@ def _deliveries(tx: Connection, now: datetime) -> dict[str, Any]:
         "name": "deliveries",
         "ok": not late,
         "detail": text,
+        "since": oldest.isoformat() if late else None,
+    }
+
+
+def _outputs(tx: Connection, now: datetime) -> dict[str, Any]:
+    """Objects on their way to peers: late ones make it red, refused ones stand in the words."""
+    counts = dispatches.counts(tx)
+    waiting, oldest = counts.get("wanted", (0, now))
+    late = now - oldest > LATE_OUTPUT
+    stopped = sum(counts.get(state, (0, now))[0] for state in ("refused", "parked"))
+    words = f"{waiting} objects wait for their peers since {oldest:%H:%M:%S} UTC" if waiting else "none waits"
+    detail = f"{words}; {stopped} were refused or given up" if stopped else words
+    return {
+        "name": "outputs",
+        "ok": not late,
+        "detail": detail,
         "since": oldest.isoformat() if late else None,
     }
 

@@ -10,21 +10,27 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from triage.dicom.objects import gsps, kos, seg, sr
+from triage.dicom.objects import gsps, kos, sc, seg, sr
 from triage.dicom.objects.common import Analysis, Made, Reference, series_instance_uid, sop_instance_uid
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.finding import Mode, shown
 from triage.log import get_logger
-from triage.store import audit, outputs, runs, studies
+from triage.settings import OutletSettings
+from triage.store import audit, dispatches, outputs, reading, runs, studies
 from triage.store.database import Database
 from triage.store.outputs import Completed
 from triage.store.spool import Spool
+from triage.workflow.overview import paint
+from triage.workflow.preview import Previewer
+from triage.workflow.sending import wanted_by
 
 log = get_logger()
 FIRST_SERIES_NUMBER = 9000  # far from those of modalities
@@ -74,9 +80,11 @@ def analysis_of(tx: Connection, run: Completed, site_mode: Mode, ae_title: str) 
     )
 
 
-def build(analysis: Analysis) -> list[Made]:
-    """The report, and what else this Run may tell: flag, regions, marks. Same analysis, same bytes."""
-    others = (make(analysis) for make in (kos.build, seg.build, gsps.build))
+def build(analysis: Analysis, picture: NDArray[np.uint8] | None = None) -> list[Made]:
+    """The report, and what else this Run may tell: flag, regions, marks, picture. Same analysis, same bytes."""
+    others = [make(analysis) for make in (kos.build, seg.build, gsps.build)]
+    if picture is not None:
+        others.append(sc.build(analysis, picture))
     return [sr.build(analysis), *(made for made in others if made is not None)]
 
 
@@ -118,10 +126,12 @@ class Publisher:
 
     def __init__(
         self, database: Database, spool: Spool, folder: Path, mode: Mode, ae_title: str,
-        clock: Callable[[], datetime],
+        clock: Callable[[], datetime], outlets: Sequence[OutletSettings] = (), previewer: Previewer | None = None,
     ) -> None:  # fmt: skip
+        """previewer: given where an overview picture is wanted."""
         self._database, self._spool, self._folder = database, spool, folder
         self._mode, self._ae_title, self._clock = mode, ae_title, clock
+        self._outlets, self._previewer = outlets, previewer
         self._settled = 0
 
     def turn(self) -> int:
@@ -156,7 +166,7 @@ class Publisher:
         try:
             with self._database.read() as tx:
                 analysis = analysis_of(tx, run, self._mode, self._ae_title)
-            objects = build(analysis)
+            objects = build(analysis, self._picture(run, analysis))
         except Unavailable:
             raise
         except Exception as error:  # one odd Run must not stand before all others
@@ -176,9 +186,23 @@ class Publisher:
             return
         log.info("output.written", run_id=run_id, count=len(objects))
 
+    def _picture(self, run: Completed, analysis: Analysis) -> NDArray[np.uint8] | None:
+        """None where none is wanted, or none can be shown: a report must not wait for a picture."""
+        if self._previewer is None:
+            return None
+        with self._database.read() as tx:
+            rows = reading.preview_rows(tx, run.study_id)
+        try:
+            return paint(analysis, rows, self._previewer)
+        except Refused as error:
+            log.warning("overview.not_made", run_id=run.run_id, reason=str(error))
+            return None
+
     def _record(self, tx: Connection, run: Completed, made: Made, path: str) -> None:
         now = self._clock()
-        if outputs.record(tx, run.run_id, made.kind, made.sop_instance_uid, now, path=path):
+        output_id = outputs.record(tx, run.run_id, made.kind, made.sop_instance_uid, now, path=path)
+        if output_id is not None:
+            dispatches.want(tx, output_id, wanted_by(self._outlets, made.kind), now)
             detail = {"run": run.run_id, "kind": made.kind, "study": run.study_id, "bytes": len(made.content)}
             audit.append(tx, now, "triage", "output.written", "output", made.sop_instance_uid, detail)
 
@@ -192,8 +216,10 @@ class Publisher:
     def _give_up(self, run: Completed, why: str) -> None:
         uid = sop_instance_uid(run_key(run), sr.KIND)
         with self._database.write() as tx:
-            if outputs.is_held(tx, run.run_id) and outputs.record(
-                tx, run.run_id, sr.KIND, uid, self._clock(), state="failed", detail=why
+            if (
+                outputs.is_held(tx, run.run_id)
+                and outputs.record(tx, run.run_id, sr.KIND, uid, self._clock(), state="failed", detail=why)
+                is not None
             ):
                 detail = {"run": run.run_id, "study": run.study_id, "reason": why}
                 audit.append(tx, self._clock(), "triage", "output.failed", "output", uid, detail)

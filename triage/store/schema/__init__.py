@@ -11,6 +11,7 @@ from triage.store.schema.identity import identity_fact, patient_link, study_pati
 from triage.store.schema.messages import message, on_call, report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
 from triage.store.schema.run import constancy_check, finding, output, release, run
+from triage.store.schema.sending import dispatch
 from triage.store.schema.study import instance, order, patient, quarantine, series, study
 from triage.store.schema.trail import audit_event, event, heartbeat, lease
 
@@ -22,6 +23,7 @@ __all__ = [
     "constancy_check",
     "delivery",
     "delivery_attempt",
+    "dispatch",
     "event",
     "feedback",
     "finding",

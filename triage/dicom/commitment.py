@@ -1,0 +1,120 @@
+"""Storage commitment, push model, as the one who asks (PS3.4 J): the request, and the report whenever it comes.
+
+The report may come on the association of the request or days later on one that the peer opens; `handlers` serve both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pynetdicom import build_role, evt
+from pynetdicom.presentation import build_context
+
+from triage.dicom import services
+from triage.dicom.associate import Remote, associate
+from triage.domain.errors import Refused, Unavailable
+from triage.log import get_logger
+
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+REQUEST = 1  # Action Type ID
+HOLD_SECONDS = 5.0  # so long we listen on the association of the request (standards 2.4)
+MOST_OBJECTS = 10_000  # of one report
+NO_SUCH_OBJECT, PROCESSING_FAILURE = 0x0112, 0x0110
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a peer says of one transaction. failed: SOP Instance UID to Failure Reason (PS3.3 C.14.1.1)."""
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+def request(
+    remote: Remote, transaction_uid: str, objects: Sequence[tuple[str, str]],
+    on_report: Callable[[Report], bool], hold_seconds: float = HOLD_SECONDS,
+) -> bool:  # fmt: skip
+    """Ask for commitment of (SOP class UID, SOP Instance UID) objects.
+
+    on_report  as in `handlers`
+    returns    True when the report came while we listened
+    raises     Unavailable when the peer cannot be asked, Refused when it does not offer the service
+    """
+    heard = threading.Event()
+
+    def hear(report: Report) -> bool:
+        kept = on_report(report)
+        if kept and report.transaction_uid == transaction_uid:
+            heard.set()
+        return kept
+
+    # Verification as well: an association without the other context still tells that it is not offered.
+    contexts = [build_context(STORAGE_COMMITMENT), build_context(services.VERIFICATION)]
+    role = build_role(STORAGE_COMMITMENT, scu_role=True, scp_role=True)  # one association may serve both ways
+    association = associate(remote, contexts, handlers(hear), [role])
+    try:
+        if STORAGE_COMMITMENT not in {c.abstract_syntax for c in association.accepted_contexts}:
+            raise Refused(f"{remote.called} at {remote.where} does not offer storage commitment")
+        status, _ = association.send_n_action(
+            _request(transaction_uid, objects), REQUEST, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
+        )
+        if "Status" not in status:
+            raise Unavailable(f"{remote.where} did not answer the request for commitment")
+        if status.Status != 0:
+            raise Unavailable(f"{remote.where} answered the request for commitment with {status.Status:04X}")
+        return heard.wait(hold_seconds)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def handlers(
+    on_report: Callable[[Report], bool],
+) -> list[tuple[evt.EventType, Callable[[evt.Event], object]]]:
+    """For pynetdicom, as requestor and as acceptor.
+
+    on_report  keeps a report durably; False when its transaction is not known (any more)
+    """
+
+    def answer(event: evt.Event) -> tuple[int, None]:
+        try:
+            report = read_report(event.event_information)
+        except Exception as error:  # noqa: BLE001 (a peer's bytes: pynetdicom would abort without a word)
+            log.warning("commitment.unreadable", error=type(error).__name__)
+            return PROCESSING_FAILURE, None
+        return (0x0000 if on_report(report) else NO_SUCH_OBJECT), None
+
+    return [(evt.EVT_N_EVENT_REPORT, answer)]
+
+
+def read_report(ds: Dataset) -> Report:
+    """raises Refused when it names no transaction or too many objects (PS3.4 J.3.3)."""
+    transaction_uid = str(ds.get("TransactionUID", ""))
+    done, failed = ds.get("ReferencedSOPSequence") or (), ds.get("FailedSOPSequence") or ()
+    if not transaction_uid or len(transaction_uid) > 64 or len(done) + len(failed) > MOST_OBJECTS:
+        raise Refused("a commitment report without a transaction, or with too many objects")
+    return Report(
+        transaction_uid,
+        frozenset(str(item.ReferencedSOPInstanceUID) for item in done),
+        {
+            str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", PROCESSING_FAILURE))
+            for item in failed
+        },
+    )
+
+
+def _request(transaction_uid: str, objects: Sequence[tuple[str, str]]) -> Dataset:
+    ds = Dataset()
+    ds.TransactionUID, ds.ReferencedSOPSequence = transaction_uid, Items([])
+    for sop_class_uid, sop_instance_uid in objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+        ds.ReferencedSOPSequence.append(item)
+    return ds
