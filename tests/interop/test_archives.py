@@ -76,9 +76,8 @@ def an_orthanc(folder: Path, our_port: int = 0, web: bool = True) -> Iterator[tu
         process.wait(timeout=30)
 
 
-def _published(database: Database, home: Path, outlet: OutletSettings) -> Bench:
+def _published(database: Database, home: Path) -> Bench:
     bench = Bench(database, home)
-    bench.publisher = bench.another(bench.mode, (outlet,))
     bench.completed()
     bench.publisher.turn()
     return bench
@@ -98,7 +97,7 @@ def _add(database: Database, port: int, tls: bool = False) -> dict[str, Any]:
 
 def test_orthanc_stores_and_commits_what_we_send(database: Database, tmp_path: Path) -> None:
     outlet = OutletSettings(peer="PACS", commitment=True, timeout_seconds=20)
-    bench = _published(database, tmp_path, outlet)
+    bench = _published(database, tmp_path)
     sender = Sender(database, Settings(home=tmp_path), outlet, bench.clock)
     ours = AE("TRIAGE")  # Orthanc reports on an association of its own
     ours.add_supported_context(commitment.STORAGE_COMMITMENT, scu_role=True, scp_role=True)
@@ -121,7 +120,7 @@ def test_orthanc_takes_the_same_by_stow(database: Database, tmp_path: Path) -> N
     with an_orthanc(tmp_path / "orthanc") as (address, port):
         outlet = OutletSettings(peer="PACS", by="stow", url=f"{address}/dicom-web", timeout_seconds=20)
         settings = Settings(home=tmp_path, outlets=(outlet,))
-        bench = _published(database, tmp_path, outlet)
+        bench = _published(database, tmp_path)
         peer = _add(database, port)
         Sender(database, settings, outlet, bench.clock).turn()
         assert _states(bench) == {"sent"}
@@ -165,7 +164,7 @@ def test_dcmtk_with_tls_takes_what_we_send_and_knows_us_by_our_certificate(
     outlet = OutletSettings(peer="PACS", timeout_seconds=20)
     dicom = DicomSettings(tls_certificate=client.certificate, tls_key=client.key, tls_ca=server.certificate)
     settings = Settings(home=tmp_path, outlets=(outlet,), dicom=dicom)
-    bench = _published(database, tmp_path, outlet)
+    bench = _published(database, tmp_path)
     with a_storescp(tmp_path / "scp", *options) as (port, kept):
         peer = _add(database, port, tls=True)
         Sender(database, settings, outlet, bench.clock).turn()

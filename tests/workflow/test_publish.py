@@ -17,7 +17,6 @@ from tests.dicom.objects.judges import content_items, named
 from tests.factories import NOON, Clock, an_arrival, digest_of, uid
 from triage.domain.errors import Unavailable
 from triage.domain.finding import Finding, Mode
-from triage.settings import OutletSettings
 from triage.store import audit, reading, runs, studies
 from triage.store.database import Database
 from triage.store.schema import finding, instance, output, run
@@ -35,12 +34,10 @@ class Bench:
         self.database, self.home, self.clock = database, home, Clock()
         self.folder = home / "outputs"
         (home / "spool").mkdir(exist_ok=True)
-        self.mode = mode
         self.publisher = self.another(mode)
 
-    def another(self, mode: Mode, outlets: tuple[OutletSettings, ...] = ()) -> Publisher:
-        spool = Spool(self.home / "spool")
-        return Publisher(self.database, spool, self.folder, mode, "TRIAGE", self.clock, outlets)
+    def another(self, mode: Mode) -> Publisher:
+        return Publisher(self.database, Spool(self.home / "spool"), self.folder, mode, "TRIAGE", self.clock)
 
     def completed(
         self, study: int = 1, *, modality: str = "DX", findings: tuple[Finding, ...] = FILM_FINDINGS,

@@ -31,7 +31,6 @@ class Way:
         self.clock: Clock = self.bench.clock
         self.settings = Settings(home=home)
         self.outlet = OutletSettings(peer="PACS", timeout_seconds=5, **outlet)
-        self.bench.publisher = self.bench.another(self.bench.mode, (self.outlet,))
         with database.write() as tx:
             peers.add(tx, "PACS", "PACS", "127.0.0.1", port, tls=False)
         self.bench.completed()
@@ -52,7 +51,6 @@ class Way:
 def test_what_is_written_is_sent_once_under_its_own_uid(database: Database, tmp_path: Path) -> None:
     with a_pacs() as pacs:
         way = Way(database, tmp_path, pacs.port)
-        assert way.states() == {"sr": "wanted", "kos": "wanted"}
         assert way.sender.turn() == 2
         assert way.states() == {"sr": "sent", "kos": "sent"}
         assert set(pacs.stored) == {r["sop_instance_uid"] for r in way.bench.rows()}
@@ -201,7 +199,6 @@ def test_a_slow_archive_delays_no_other(database: Database, tmp_path: Path) -> N
     with a_pacs(slow_seconds=3.0) as slow, a_pacs() as quick:
         bench = Bench(database, tmp_path)
         outlets = tuple(OutletSettings(peer=name, timeout_seconds=20) for name in ("SLOW", "QUICK"))
-        bench.publisher = bench.another(bench.mode, outlets)
         with database.write() as tx:
             for name, pacs in (("SLOW", slow), ("QUICK", quick)):
                 peers.add(tx, name, "PACS", "127.0.0.1", pacs.port, tls=False)
@@ -238,3 +235,15 @@ def _wait_for(condition: Any, seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, [t.name for t in threading.enumerate()]
         time.sleep(0.05)
+
+
+def test_a_peer_that_is_new_gets_the_last_days_objects_and_no_older_ones(
+    database: Database, tmp_path: Path
+) -> None:
+    with a_pacs() as pacs:
+        way = Way(database, tmp_path, pacs.port)
+        way.clock.advance(25 * 3600)
+        way.bench.completed(2)
+        way.bench.publisher.turn()
+        assert way.sender.turn() == 2
+        assert len(way.bench.rows()) == 4 and len(pacs.stored) == 2

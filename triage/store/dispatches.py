@@ -30,11 +30,10 @@ class Due:
     study_instance_uid: str
 
 
-def want(tx: Connection, output_id: int, peers: Sequence[str], now: datetime) -> None:
-    """This object is to go to these peers; what is known already stays as it is."""
-    for peer in peers:
-        key = {"output_id": output_id, "peer": peer}
-        insert_or_get(tx, dispatch, key, {"created_at": now, "next_attempt_at": now})
+def want(tx: Connection, output_id: int, peer: str, now: datetime) -> None:
+    """This object is to go to this peer; what is known already stays as it is."""
+    key = {"output_id": output_id, "peer": peer}
+    insert_or_get(tx, dispatch, key, {"created_at": now, "next_attempt_at": now})
 
 
 def due_to_send(tx: Connection, peer: str, now: datetime, limit: int) -> list[Due]:

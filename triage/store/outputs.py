@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,6 +124,22 @@ def record(
     }
     output_id, inserted = insert_or_get(tx, output, {"run_id": run_id, "kind": kind}, values)
     return output_id if inserted else None
+
+
+def written(tx: Connection, after: int, kinds: Sequence[str], since: datetime, limit: int) -> list[int]:
+    """Ids above `after` of objects of these kinds that were written since, oldest first."""
+    query = (
+        select(output.c.id)
+        .where(
+            output.c.id > after,
+            output.c.kind.in_(kinds),
+            output.c.state == "written",
+            output.c.created_at >= since,
+        )
+        .order_by(output.c.id)
+        .limit(limit)
+    )
+    return list(tx.execute(query).scalars())
 
 
 def find(tx: Connection, sop_instance_uid: str) -> int | None:

@@ -49,6 +49,7 @@ from triage.store.schema import (
     session,
     study,
     study_patient,
+    workitem,
     worklist_item,
 )
 
@@ -143,6 +144,7 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (output, output.c.run_id.in_(runs)),
         (run, run.c.study_id == study_id),
         (claim, claim.c.worklist_item_id.in_(items)),
+        (workitem, workitem.c.worklist_item_id.in_(items)),
         (worklist_item, worklist_item.c.study_id == study_id),
         (quarantine, quarantine.c.instance_id.in_(instances)),
         (instance, instance.c.series_id.in_(of_study)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -23,14 +23,12 @@ from triage.dicom.objects.common import Analysis, Made, Reference, series_instan
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.finding import Mode, shown
 from triage.log import get_logger
-from triage.settings import OutletSettings
-from triage.store import audit, dispatches, outputs, reading, runs, studies
+from triage.store import audit, outputs, reading, runs, studies
 from triage.store.database import Database
 from triage.store.outputs import Completed
 from triage.store.spool import Spool
 from triage.workflow.overview import paint
 from triage.workflow.preview import Previewer
-from triage.workflow.sending import wanted_by
 
 log = get_logger()
 FIRST_SERIES_NUMBER = 9000  # far from those of modalities
@@ -126,12 +124,12 @@ class Publisher:
 
     def __init__(
         self, database: Database, spool: Spool, folder: Path, mode: Mode, ae_title: str,
-        clock: Callable[[], datetime], outlets: Sequence[OutletSettings] = (), previewer: Previewer | None = None,
+        clock: Callable[[], datetime], previewer: Previewer | None = None,
     ) -> None:  # fmt: skip
         """previewer: given where an overview picture is wanted."""
         self._database, self._spool, self._folder = database, spool, folder
         self._mode, self._ae_title, self._clock = mode, ae_title, clock
-        self._outlets, self._previewer = outlets, previewer
+        self._previewer = previewer
         self._settled = 0
 
     def turn(self) -> int:
@@ -202,7 +200,6 @@ class Publisher:
         now = self._clock()
         output_id = outputs.record(tx, run.run_id, made.kind, made.sop_instance_uid, now, path=path)
         if output_id is not None:
-            dispatches.want(tx, output_id, wanted_by(self._outlets, made.kind), now)
             detail = {"run": run.run_id, "kind": made.kind, "study": run.study_id, "bytes": len(made.content)}
             audit.append(tx, now, "triage", "output.written", "output", made.sop_instance_uid, detail)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,19 @@ from triage.domain.dispatch import (
 from triage.domain.errors import Misconfigured, Refused, TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import OutletSettings, Settings
-from triage.store import audit, dispatches
+from triage.store import audit, dispatches, outputs
 from triage.store.database import Database
 from triage.store.dispatches import Due
 from triage.workflow.remotes import find_peer, remote_of
 
 BATCH = 20
 COMMIT_BATCH = 200
+WANT_BATCH = 500
+WANTED_FOR = timedelta(days=1)  # an object that is older is not sent to a peer that was added since
+LOOK_AGAIN = timedelta(minutes=10)  # an id may become visible after a higher one has
 POLL_SECONDS = 1.0
 COMMIT_AWAY = timedelta(minutes=5)  # a peer that could not be asked for commitment is asked again
 log = get_logger()
-
-
-def wanted_by(outlets: Sequence[OutletSettings], kind: str) -> list[str]:
-    """Names of the peers that get objects of this kind."""
-    return [o.peer for o in outlets if kind in o.objects]
 
 
 def settle_report(tx: Connection, report: Report, now: datetime) -> bool:
@@ -88,12 +86,15 @@ class Sender:
     ) -> None:  # fmt: skip
         self._database, self._settings, self._outlet = database, settings, outlet
         self._clock, self._jitter = clock, jitter
+        self._wanted_up_to = 0
+        self._look_from_the_start_at = clock() + LOOK_AGAIN
 
     def turn(self) -> int:
         """Send what is due, then ask for commitment; returns how many objects were due.
 
         raises  Unavailable when the database does not answer
         """
+        self._want()
         with self._database.read() as tx:
             due = dispatches.due_to_send(tx, self._outlet.peer, self._clock(), BATCH)
         if due:
@@ -101,6 +102,21 @@ class Sender:
         if self._outlet.commitment:
             self._ask()
         return len(due)
+
+    def _want(self) -> None:
+        """What was written lately is to go to this peer: a peer that is new gets the last day's objects."""
+        now = self._clock()
+        if now >= self._look_from_the_start_at:
+            self._wanted_up_to, self._look_from_the_start_at = 0, now + LOOK_AGAIN
+        with self._database.read() as tx:
+            since = now - WANTED_FOR
+            fresh = outputs.written(tx, self._wanted_up_to, self._outlet.objects, since, WANT_BATCH)
+        if not fresh:
+            return
+        with self._database.write() as tx:
+            for output_id in fresh:
+                dispatches.want(tx, output_id, self._outlet.peer, now)
+        self._wanted_up_to = fresh[-1]
 
     def hear(self, report: Report) -> bool:
         """A commitment report; False when its transaction is not ours or over."""

@@ -11,7 +11,7 @@ from triage.domain.alerting import RETRY_SECONDS, retry_after
 from triage.domain.completeness import longest_wait
 from triage.domain.errors import Unavailable
 from triage.log import get_logger
-from triage.store import audit, events, runs, studies, users
+from triage.store import audit, events, runs, studies, users, workitems
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb_ladders, settle_study
@@ -67,6 +67,7 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
     climb_ladders(tx, site.ladder, GRACE, ids, now)
     wake = runs.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
+    workitems.forget_events(tx, now - FEED_KEPT)
     events.forget_beats(tx, now - BEATS_KEPT)
     users.forget_answers(tx, now - ANSWERS_KEPT)
     users.forget_sessions(tx, now - SESSIONS_KEPT)

@@ -14,6 +14,7 @@ from triage.store.schema.run import constancy_check, finding, output, release, r
 from triage.store.schema.sending import dispatch
 from triage.store.schema.study import instance, order, patient, quarantine, series, study
 from triage.store.schema.trail import audit_event, event, heartbeat, lease
+from triage.store.schema.workitems import workitem, workitem_event
 
 __all__ = [
     "UtcTime",
@@ -55,5 +56,7 @@ __all__ = [
     "token",
     "user",
     "view",
+    "workitem",
+    "workitem_event",
     "worklist_item",
 ]

@@ -24,9 +24,9 @@ def main() -> int:
         return scheduler.main()
     if name == "publisher":
         os.nice(5)  # before its imports: an archive can wait, a patient's study cannot
-        from triage.workflow.parts import publisher
+        from triage.workflow.parts import sender
 
-        return publisher.main()
+        return sender.main()
     from triage.workflow.parts import worker
 
     if name == "worker-stat":

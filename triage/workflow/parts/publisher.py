@@ -1,9 +1,8 @@
-"""The publisher process: writes the DICOM objects of completed Runs and sends them. Several may run, one leads by lease."""
+"""The publisher process: writes the DICOM objects of completed Runs. Several may run, one leads by lease."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from datetime import timedelta
 
@@ -14,14 +13,11 @@ from triage.store import events
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
-from triage.workflow.preview import Previewer
 from triage.workflow.publish import BATCH, Publisher
-from triage.workflow.sending import Sender, SenderThread
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
 TICK_SECONDS = 1.0
-DRAIN_SECONDS = 10.0  # what is being sent meanwhile is sent again by the next process
 RETRY_SECONDS = 10.0  # a full disk is not filled faster by asking often
 FROM_THE_START_SECONDS = 600.0
 
@@ -36,8 +32,6 @@ def main() -> int:
         Mode(settings.mode),
         settings.dicom.ae_title,
         clock,
-        settings.outlets,
-        Previewer(settings) if settings.overview else None,
     )
     publisher.sweep()
     holder = f"{os.uname().nodename}:{os.getpid()}"
@@ -45,13 +39,6 @@ def main() -> int:
     beat = Beat(database, f"publisher@{os.uname().nodename[:24]}")
     beat.start()
     wait, renew_at, again_at, leads = 0.0, 0.0, time.monotonic() + FROM_THE_START_SECONDS, False
-    leading = threading.Event()
-    senders = [
-        SenderThread(Sender(database, settings, outlet, clock), outlet.peer, leading.is_set)
-        for outlet in settings.outlets
-    ]
-    for sender in senders:
-        sender.start()
     while not stop.wait(wait):
         wait = TICK_SECONDS
         try:
@@ -60,7 +47,6 @@ def main() -> int:
                 leads = False  # until the row says so again
                 with database.write() as tx:
                     leads = events.take_lease(tx, "publisher", holder, clock(), LEASE) is not None
-                (leading.set if leads else leading.clear)()
             if time.monotonic() >= again_at:
                 again_at = time.monotonic() + FROM_THE_START_SECONDS
                 publisher.look_from_the_start()
@@ -72,9 +58,5 @@ def main() -> int:
         except Exception:
             log.error("duty.failed", name="publish", exc_info=True)
             wait = RETRY_SECONDS
-    for sender in senders:
-        sender.stopping.set()
-    for sender in senders:
-        sender.join(timeout=DRAIN_SECONDS)
     beat.leave()
     return 0

@@ -5,8 +5,8 @@ from alembic import op
 
 from triage.store.schema import UtcTime
 
-revision = "0004_sending"
-down_revision = "0003_identity"
+revision = "0006_sending"
+down_revision = "0005_proposals"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,72 @@
+"""The publisher process as a whole: it writes objects (`publisher`), and one thread for each outlet sends them.
+
+Several processes may run; one sends, by lease.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+
+from triage.domain.errors import TriageError
+from triage.log import get_logger
+from triage.settings import Settings
+from triage.store import events
+from triage.store.database import Database
+from triage.workflow.parts import publisher
+from triage.workflow.parts.common import clock, settings_of_process
+from triage.workflow.sending import Sender, SenderThread
+
+log = get_logger()
+LEASE = timedelta(seconds=30)
+DRAIN_SECONDS = 10.0  # what is being sent meanwhile is sent again by the next process
+
+
+class Lease(threading.Thread):
+    """Holds the right to send, for as long as the row says so."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(name="sending-lease", daemon=True)
+        self._database = database
+        self._holder = f"{os.uname().nodename}:{os.getpid()}"
+        self.held, self.stopping = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                with self._database.write() as tx:
+                    ours = events.take_lease(tx, "sending", self._holder, clock(), LEASE) is not None
+            except TriageError as error:
+                log.warning("duty.not_possible", name="sending", error=str(error))
+                ours = False
+            (self.held.set if ours else self.held.clear)()
+            self.stopping.wait(LEASE.total_seconds() / 3)
+
+
+def main() -> int:
+    settings = settings_of_process()
+    if not settings.outlets:
+        return publisher.main()
+    database = Database(settings.database_url)
+    lease = Lease(database)
+    threads = start(settings, database, lease)
+    try:
+        return publisher.main()
+    finally:
+        lease.stopping.set()
+        for thread in threads:
+            thread.stopping.set()
+        for thread in threads:
+            thread.join(timeout=DRAIN_SECONDS)
+
+
+def start(settings: Settings, database: Database, lease: Lease) -> list[SenderThread]:
+    """A running thread for each outlet; a slow peer delays no other."""
+    threads = [
+        SenderThread(Sender(database, settings, outlet, clock), outlet.peer, lease.held.is_set)
+        for outlet in settings.outlets
+    ]
+    for thread in (lease, *threads):
+        thread.start()
+    return threads
