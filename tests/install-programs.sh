@@ -13,6 +13,12 @@ need dciodvfy dicom3tools
 need /usr/share/java/pixelmed.jar libpixelmed-java
 need java default-jre-headless
 need strace strace
+# Foreign engines and validators of npm, in their locked versions: HL7 receiver, FHIR judge.
+node="$(dirname "$0")/node"
+if command -v npm >/dev/null 2>&1 && [ ! -d "$node/node_modules/fhir" ]; then
+    (cd "$node" && npm ci --no-audit --no-fund --silent >/dev/null 2>&1) ||
+        echo "could not install npm packages of tests/node: their tests skip" >&2
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing for tests:$missing" >&2

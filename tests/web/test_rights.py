@@ -14,6 +14,7 @@ from triage.web.app import ROUTES
 from triage.web.context import PUBLIC, Route
 from triage.web.rates import SIGN_IN_ADDRESS
 from triage.workflow import accounts
+from triage.workflow.fhir import KINDS
 
 READERS = {"reader", "lead", "qa", "admin"}
 EVERYBODY = {"reader", "lead", "qa", "admin", "auditor"}
@@ -65,6 +66,14 @@ MAY = {
         f"POST /api/v1/messages/{way}/<id:message_id>/{act}": {"admin"}
         for way in ("in", "out")
         for act in ("raw", "replay", "park")
+    },
+    "GET /fhir/metadata": ANYONE,
+    **{
+        f"GET /fhir/{kind}{path}": {"qa", "admin", "auditor"}
+        if kind == "AuditEvent"
+        else set()  # tokens alone
+        for kind in KINDS
+        for path in ("", "/<id:number>")
     },
     "GET /api/v1/events": READERS,
     "GET /api/v1/audit": {"qa", "admin", "auditor"},

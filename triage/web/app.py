@@ -35,6 +35,7 @@ from triage.web import (
     dicomweb_store,
     dicomweb_worklist,
     events,
+    fhir,
     keys,
     language,
     openapi,
@@ -59,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     *api_messages.ROUTES,
     *api_peers.ROUTES,
     *dicomweb_worklist.ROUTES,
+    *fhir.ROUTES,
     *events.ROUTES,
     *dicomweb_store.ROUTES,
     *openapi.ROUTES,
@@ -77,7 +79,7 @@ CONTENT_SECURITY_POLICY = (
 BODY_BYTES_MAX = 256 * 1024
 IDEMPOTENCY_KEY_MAX = 200
 COMPRESSED_FROM = 2048  # bytes
-COMPRESSED_TYPES = frozenset({"application/json", "text/html", "text/csv"})
+COMPRESSED_TYPES = frozenset({"application/json", "application/fhir+json", "text/html", "text/csv"})
 
 
 class _Uid(UnicodeConverter):

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from triage.domain.errors import Conflict, Misconfigured, Refused, Unavailable
 from triage.log import get_logger
 from triage.web.context import stamp
+from triage.workflow import fhir
 from triage.workflow.read import Held, NotFound, Stale
 
 log = get_logger()
@@ -40,6 +41,16 @@ _SLUG_OF_STATUS = {
 }  # fmt: skip
 
 
+_ISSUES = {
+    401: "login",
+    403: "forbidden",
+    404: "not-found",
+    405: "not-supported",
+    429: "throttled",
+    503: "transient",
+}
+
+
 class Denied(Exception):
     """Refused at the door: 401, 403, 429 or 503 before any view ran."""
 
@@ -55,6 +66,11 @@ def problem(status: int, slug: str, detail: str, **extra: Any) -> Response:
     if getattr(g, "html", False):
         page = render_template("error.html", title=title, detail=detail, reference=reference, status=status)
         response = Response(page, status, mimetype="text/html")
+    elif request.path.startswith("/fhir/"):
+        said = fhir.outcome(
+            _ISSUES.get(status, "invalid" if status < 500 else "exception"), f"{title}: {detail}"
+        )
+        response = Response(json.dumps(said), status, mimetype="application/fhir+json")
     else:
         body = {"type": f"/api/docs#{slug}", "title": title, "status": status, "detail": detail,
                 "instance": request.path, "reference": reference, **extra}  # fmt: skip

@@ -21,7 +21,7 @@ from triage.store import audit, users
 
 SCOPES = (
     "worklist:read", "worklist:act", "alerts:act", "qa:read", "audit:read", "metrics:read", "dicom:read", "dicom:write",
-    "admin",
+    "fhir:read", "admin",
 )  # fmt: skip
 # What each role may do (assurance T13); a token has the scopes that it was given, no more.
 ROLE_SCOPES: Mapping[str, frozenset[str]] = MappingProxyType(
