@@ -171,6 +171,37 @@ class RungSettings(_Table):
     on_call: Literal[0, 1, 2] = 0  # 1, 2: also on the page of the first or second on call by the calendar
 
 
+class FolderSettings(_Table):
+    """[folder]: files that somebody puts into a folder."""
+
+    path: Path | None = None  # None: no folder is watched; files go to its done/ or refused/
+    rest_seconds: Seconds = 2.0  # a file whose size rests for so long is whole
+
+
+class PullSettings(_Table):
+    """[[pull]]: an archive that does not send, and is asked."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+    method: Literal["cmove", "cget", "wado"] = "cmove"  # cmove: the archive must know our AE title and port
+    peer: Annotated[str, Field(max_length=40)] = ""  # of `triage peer add`; for cmove and cget
+    url: str = ""  # of the DICOMweb service; for wado
+    token_file: Path | None = None
+    modalities: tuple[str, ...] = ("CR", "DX", "CT")
+    body_parts: tuple[str, ...] = ()  # (): a chest, by part or description, and what says neither
+    interval_seconds: Seconds = 60.0
+    overlap_minutes: Annotated[int, Field(ge=0)] = 120  # looked at again: an archive may show a study late
+    priors_months: Annotated[int, Field(ge=0, le=240)] = 0  # older studies to compare with; 0: none
+    timeout_seconds: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> PullSettings:
+        if self.method == "wado" and not self.url:
+            raise ValueError(f"pull {self.name}: wado needs url")
+        if self.method != "wado" and not self.peer:
+            raise ValueError(f"pull {self.name}: {self.method} needs peer")
+        return self
+
+
 DEFAULT_LADDER = (  # ux 9
     RungSettings(after_minutes=0),
     RungSettings(after_minutes=3),
@@ -205,6 +236,8 @@ class Settings(BaseSettings):
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
     hl7: Hl7Settings = Hl7Settings()
+    folder: FolderSettings = FolderSettings()
+    pull: tuple[PullSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     ladder: tuple[RungSettings, ...] = DEFAULT_LADDER
     outlets: tuple[OutletSettings, ...] = ()

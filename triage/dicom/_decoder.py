@@ -4,7 +4,7 @@ Imports the codecs once, then forks one confined child per request. It never loo
 secret and has one thread. Requests and answers are JSON over one SOCK_SEQPACKET socket, files and the output memory
 come as descriptors with the request:
 
-  {"kind": "film" | "slices", "rows", "columns", "seconds", "size", "tasks": [[file, frame, frames, place,
+  {"kind": "film" | "slices" | "samples", "rows", "columns", "seconds", "size", "tasks": [[file, frame, frames, place,
   slope, intercept], ...]} with descriptors [output memory, file 0, file 1, ...]
   {"decoder", "notes"} or {"reason", "detail"}
 """
@@ -137,7 +137,11 @@ def _child(job: dict[str, Any], descriptors: list[int], pipe: int) -> None:
 def _report(job: dict[str, Any], files: list[BinaryIO], output: mmap.mmap, pipe: int) -> dict[str, Any]:
     """Do the job; whatever goes wrong is a reason."""
     try:
-        return _film(files[0], job, output) if job["kind"] == "film" else _slices(files, job, output, pipe)
+        if job["kind"] == "film":
+            return _film(files[0], job, output)
+        if job["kind"] == "samples":
+            return _samples(files[0], job, output, pipe)
+        return _slices(files, job, output, pipe)
     except NotSuitableError as e:
         reason, detail = e.answer.code, e.answer.detail
     except MemoryError:
@@ -172,9 +176,11 @@ class _Object:
         if self._frames.encapsulated != encapsulated and not self.syntax.endswith(".1.98"):
             raise corrupt("encapsulation contradicts the transfer syntax")
 
+    def samples(self, frame: int) -> Any:
+        return codecs.decode_frame(self._frames.read(frame), self.syntax, self.plane)
+
     def codes(self, frame: int) -> Any:
-        samples = codecs.decode_frame(self._frames.read(frame), self.syntax, self.plane)
-        return self.coding.codes(samples)
+        return self.coding.codes(self.samples(frame))
 
 
 def _film(file: BinaryIO, job: dict[str, Any], output: mmap.mmap) -> dict[str, Any]:
@@ -202,6 +208,22 @@ def _slices(files: list[BinaryIO], job: dict[str, Any], output: mmap.mmap, pipe:
         np.take(table, source.codes(int(frame)).ravel(), out=out, mode="clip")
         os.write(pipe, _STEP)
     assert source is not None
+    return {"decoder": codecs.decoder_name(source.syntax), "notes": []}
+
+
+def _samples(file: BinaryIO, job: dict[str, Any], output: mmap.mmap, pipe: int) -> dict[str, Any]:
+    """Each task's frame as native little endian samples (PS3.5 8.1.1), for those who ask for it uncompressed."""
+    rows, columns = int(job["rows"]), int(job["columns"])
+    source = _Object(file, rows, columns, int(job["tasks"][0][2]))
+    if source.values.unsigned(0x00280002) != 1:
+        raise NotSuitableError(ReasonCode.UNSUPPORTED_SYNTAX, "compressed colour")
+    size = source.plane.bits_allocated // 8
+    for _, frame, _, place, _, _ in job["tasks"]:
+        samples = source.samples(int(frame))
+        kind, start = f"<{samples.dtype.kind}{size}", rows * columns * size * int(place)
+        out = np.frombuffer(output, kind, rows * columns, offset=start)
+        out[:] = samples.ravel()
+        os.write(pipe, _STEP)
     return {"decoder": codecs.decoder_name(source.syntax), "notes": []}
 
 

@@ -54,7 +54,9 @@ class Report:
 class SharedArray:
     """Memory that the child fills and we read, without a copy: an anonymous file, sized by us beforehand."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: type[np.float32] | type[np.int16]) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: type[np.float32] | type[np.int16] | type[np.uint8]
+    ) -> None:
         self.size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.descriptor = os.memfd_create("triage-pixels", os.MFD_CLOEXEC)
         os.ftruncate(self.descriptor, self.size)
@@ -92,7 +94,8 @@ class DecodingChild:
     def decode(
         self, kind: str, tasks: Sequence[Task], rows: int, columns: int, output: SharedArray
     ) -> Report:
-        """Run tasks in one confined child ("film": one task to float32 grey; "slices": to int16 HU).
+        """Run tasks in one confined child ("film": one task to float32 grey; "slices": to int16 HU;
+        "samples": of one file, as stored but uncompressed).
 
         Tasks of one file stand together. raises NotSuitableError with the child's reason (CORRUPT_PIXELS, TIMEOUT,
         TOO_LARGE, UNSUPPORTED_SYNTAX, PIXELS_MISSING, LOW_QUALITY), Unavailable when a file cannot be opened or no

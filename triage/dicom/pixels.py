@@ -66,6 +66,20 @@ class Decoder:
             notes=report.notes,
         )
 
+    def samples(self, path: Path, header: InstanceHeader, frames: Sequence[int]) -> list[bytes]:
+        """Frames (from 0) of one grey object as native little endian samples. raises as `radiograph`"""
+        _check_size(header, FILM_PIXELS)
+        size = header.rows * header.columns * (header.bits_allocated // 8)
+        if size == 0 or size * len(frames) > VOLUME_BYTES:
+            raise NotSuitableError(ReasonCode.TOO_LARGE, f"{len(frames)} frames of {size} bytes")
+        shared = SharedArray((len(frames), size), np.uint8)
+        tasks = [Task(path, frame, header.number_of_frames, place) for place, frame in enumerate(frames)]
+        try:
+            self._child.decode("samples", tasks, header.rows, header.columns, shared)
+        finally:
+            shared.close()
+        return [frame.tobytes() for frame in shared.array]
+
     def volume(self, paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> Volume:
         """One CT series as a stack from feet to head, in HU by each slice's own rescale; padding -1024.
 

@@ -42,6 +42,7 @@ from triage.store.schema import (
     output,
     patient,
     patient_link,
+    prior_study,
     quarantine,
     report,
     run,
@@ -152,6 +153,7 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (report, report.c.study_id == study_id),
         (order, order.c.study_instance_uid == uid if uid else false()),
         (study_patient, study_patient.c.study_id == study_id),
+        (prior_study, prior_study.c.study_instance_uid == uid),
         (study, study.c.id == study_id),
     ):  # fmt: skip
         _delete(tx, table, which)

@@ -11,7 +11,7 @@ from triage.domain.completeness import Evidence, Judgement, Verdict, judge
 from triage.domain.eligibility import choose_series, ct_series_answer
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, SeriesInstanceUID
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import runs, studies
+from triage.store import pulls, runs, studies
 from triage.store.studies import Held
 from triage.workflow.alert import settle_study
 from triage.workflow.intake import input_digest, request_runs
@@ -29,6 +29,9 @@ def complete_series(
     held = studies.held(tx, series_id)
     if not held or row["state"] == "complete":
         studies.look_again(tx, series_id, None)
+        return []
+    if pulls.is_prior(tx, row["study_instance_uid"]):
+        studies.settle_series(tx, series_id, "prior")
         return []
     slices = [h for h in held if h.header.sop_class_uid in CT_CLASSES]
     judgement = judge(_evidence(row, held, slices), site.quiet_seconds, now)

@@ -72,8 +72,8 @@ class Inlet:
         transfer  of one sender's objects that come together; `end` closes it
         raises    Refused for the object's own fault; Unavailable or OSError when we cannot keep it now
         """
-        self._spool.require_space()
         target = self.temporary()
+        self._spool.require_space()
         try:
             written = rewrite(raw, target, object_bytes=self._settings.dicom.object_bytes_max)
             self._spool.adopt(written.path, written.digest)

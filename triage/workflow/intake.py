@@ -17,7 +17,7 @@ from triage.domain.eligibility import radiograph_answer
 from triage.domain.priority import ItemFacts, OrderedPriority, prioritize
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import audit, policies, runs, studies, worklist
+from triage.store import audit, policies, pulls, runs, studies, worklist
 from triage.store.studies import Arrival, Arrived
 from triage.workflow.rank import rank
 from triage.workflow.reports import settle_homeless
@@ -71,9 +71,12 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         )  # fmt: skip
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     h = arrival.header
-    news = h.modality not in NOT_READ and _ensure_item(tx, registered.study_id, h, now)
+    prior = pulls.is_prior(tx, h.study_instance_uid)  # for comparison alone: no item, no run
+    news = not prior and h.modality not in NOT_READ and _ensure_item(tx, registered.study_id, h, now)
     wake: list[tuple[int, str]] = []
-    if h.sop_class_uid in RADIOGRAPH_CLASSES:
+    if prior and h.sop_class_uid in RADIOGRAPH_CLASSES:
+        studies.settle_series(tx, registered.series_id, "prior")
+    elif h.sop_class_uid in RADIOGRAPH_CLASSES:
         wake = request_runs(
             tx, "chest_xray", registered.study_id, registered.series_id,
             [(h.sop_instance_uid, arrival.digest)], radiograph_answer(h), site, now,

@@ -9,17 +9,17 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from triage.dicom.child import DecodingChild, SharedArray, Task
-from triage.dicom.pixels import Decoder
+from triage.dicom.pixels import FILM_PIXELS, Decoder
 from triage.domain.errors import Refused
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitableError
@@ -27,6 +27,7 @@ from triage.settings import Settings
 from triage.store.spool import Spool
 from triage.store.studies import header_from_json
 
+Given = TypeVar("Given")
 LONGEST_SIDE = 1024
 KEY_SLICES = 24
 FILM_SCALE = 4095.0  # films are windowed in 12-bit units, as readers know them
@@ -106,6 +107,34 @@ class Previewer:
         used = (default[0] if center is None else center, default[1] if width is None else width)
         return Picture(_jpeg(values, *used, invert=invert), *used)
 
+    def with_decoder(self, work: Callable[..., Given], *given: Any) -> Given:
+        """work(decoder, *given), one at a time."""
+        with self._lock:
+            if self._films is None:
+                self._films = Decoder(_SLICE_SECONDS)
+            return work(self._films, *given)
+
+    def rendered(
+        self, path: Path, header: InstanceHeader, frame: int, window: tuple[float, float] | None, *, png: bool
+    ) -> bytes:
+        """One frame as JPEG or PNG, longest side 1024. window: centre, width in modality units; None: as it should look.
+
+        raises  Refused with the reason when it cannot be shown
+        """
+        film = header.sop_class_uid in RADIOGRAPH_CLASSES
+        chosen = Frame(header, path.stem, frame)
+        if film and window is None:
+            values, used, invert = self._values(chosen), (FILM_SCALE / 2, FILM_SCALE), False
+        else:
+            try:
+                with self._lock:
+                    values = self._slice(chosen)
+            except NotSuitableError as error:
+                raise Refused(f"no picture: {error.answer.sentence}") from error
+            used = window or (LUNG_WINDOW if header.sop_class_uid in CT_CLASSES else _stretch(values))
+            invert = header.photometric_interpretation == "MONOCHROME1"
+        return _picture(values, *used, invert=invert, kind="PNG" if png else "JPEG")
+
     def close(self) -> None:
         with self._lock:
             if self._films is not None:
@@ -141,7 +170,9 @@ class Previewer:
 
     def _slice(self, chosen: Frame) -> NDArray[np.int16]:
         h = chosen.header
-        if not 0 < h.rows * h.columns <= _SLICE_PIXELS_MAX:
+        if h.samples_per_pixel != 1:
+            raise Refused("no picture of a colour image")
+        if not 0 < h.rows * h.columns <= (FILM_PIXELS if chosen.is_film else _SLICE_PIXELS_MAX):
             raise Refused("no preview: the slice is too large")
         if self._slices is None:
             self._slices = DecodingChild(_SLICE_SECONDS)
@@ -218,8 +249,12 @@ def _stretch(values: NDArray[np.int16]) -> tuple[float, float]:
 
 
 def _jpeg(values: NDArray[np.int16], center: float, width: float, *, invert: bool) -> bytes:
+    return _picture(values, center, width, invert=invert, kind="JPEG")
+
+
+def _picture(values: NDArray[np.int16], center: float, width: float, *, invert: bool, kind: str) -> bytes:
     grey = np.clip((values - (center - width / 2)) / max(width, 1e-6), 0, 1) * 255
     shown = (255 - grey if invert else grey).astype(np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(shown, mode="L").save(stream, "JPEG", quality=85)
+    Image.fromarray(shown, mode="L").save(stream, kind, quality=85)
     return stream.getvalue()

@@ -28,9 +28,11 @@ from triage.workflow.parts.common import clock
 from triage.workflow.releases import register_releases
 
 log = get_logger()
-PARTS = ("receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "web")
+PARTS = (
+    "receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "collector", "web",
+)  # fmt: skip
 STOP_ORDER = (
-    "receiver", "hl7", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker",
+    "receiver", "hl7", "collector", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker",
 )  # fmt: skip
 DRAIN_SECONDS = 30.0
 FLAPPING = 3  # deaths within FLAP_SECONDS
@@ -123,7 +125,8 @@ class Supervisor:
             if self._broker.command:
                 self.parts.append(Part("broker", list(self._broker.command), environment))
         environment["TRIAGE_BROKER__URL"] = broker_url
-        for name in only or PARTS:
+        collects = settings.folder.path is not None or bool(settings.pull)
+        for name in only or [part for part in PARTS if part != "collector" or collects]:
             self.parts.append(Part(name, _command(name, settings), self._of_part(name, environment)))
         self._database = Database(settings.database_url)
         self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()

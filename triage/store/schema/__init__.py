@@ -7,6 +7,7 @@ change have a `version` for optimistic locking. What each partial index serves i
 from triage.store.schema.access import idempotency, peer, proposal, session, token, user, view
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.fetching import prior_study, pull_cursor, pull_series
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
 from triage.store.schema.messages import message, on_call, report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
@@ -44,6 +45,9 @@ __all__ = [
     "peer",
     "policy",
     "proposal",
+    "prior_study",
+    "pull_cursor",
+    "pull_series",
     "quarantine",
     "release",
     "report",

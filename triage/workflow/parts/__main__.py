@@ -27,6 +27,11 @@ def main() -> int:
         from triage.workflow.parts import sender
 
         return sender.main()
+        return publisher.main()
+    if name == "collector":
+        from triage.workflow.parts import collector
+
+        return collector.main()
     from triage.workflow.parts import worker
 
     if name == "worker-stat":

@@ -1,0 +1,69 @@
+"""The collector process: what we go and get ourselves, from a watched folder and from archives. One leads by lease."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+
+from triage.domain.errors import Misconfigured, TriageError
+from triage.log import get_logger
+from triage.store import events
+from triage.store.database import Database
+from triage.workflow.folder import WatchedFolder
+from triage.workflow.inlet import Inlet
+from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.pull import Puller, PullThread, archive_of
+
+log = get_logger()
+LEASE = timedelta(seconds=15)
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 10.0
+
+
+def main() -> int:
+    settings = settings_of_process()
+    database = Database(settings.database_url)
+    holder = f"{os.uname().nodename}:{os.getpid()}"
+    leads = False
+    threads = []
+    for pull in settings.pull:
+        try:
+            archive = archive_of(settings, pull, database)
+        except Misconfigured as error:  # one wrong archive costs no other
+            log.error("archive.unusable", name=pull.name, error=str(error), fix="triage config check")
+            continue
+        puller = Puller(pull, archive, database, Inlet(settings, database, clock, "pull"), clock)
+        threads.append(PullThread(puller, lambda: leads))
+    folder = None
+    if settings.folder.path is not None:
+        inlet = Inlet(settings, database, clock, "folder")
+        folder = WatchedFolder(settings.folder.path, inlet, settings.folder.rest_seconds, clock)
+    stop = Stop()
+    beat = Beat(database, f"collector@{os.uname().nodename[:24]}")
+    beat.start()
+    for thread in threads:
+        thread.start()
+    wait, renew_at = 0.0, 0.0
+    while not stop.wait(wait):
+        wait = LOOK_SECONDS
+        try:
+            if time.monotonic() >= renew_at:
+                renew_at = time.monotonic() + LEASE.total_seconds() / 3
+                leads = False  # until the row says so again
+                with database.write() as tx:
+                    leads = events.take_lease(tx, "collector", holder, clock(), LEASE) is not None
+            if leads and folder is not None:
+                folder.look()
+        except (TriageError, OSError) as error:
+            log.warning("duty.not_possible", name="collector", error=str(error))
+            wait = RETRY_SECONDS
+        except Exception:
+            log.error("duty.failed", name="collector", exc_info=True)
+            wait = RETRY_SECONDS
+    for thread in threads:
+        thread.stopping.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    beat.leave()
+    return 0
