@@ -185,7 +185,9 @@ def read_part10(
     stream.dataset_offset = stream.position
     if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         inflating = io.BufferedReader(InflatingReader(source, inflated_limit), 65_536)
-        stream = _Stream(inflating, 0, None)
+        inflated = _Stream(inflating, 0, None)
+        inflated.dataset_offset = stream.dataset_offset  # in the file, where the deflated bytes begin
+        stream = inflated
     stream.every_frame = every_frame
     walker = _Walker(
         stream, explicit=syntax != IMPLICIT_VR_LITTLE_ENDIAN, little=syntax != EXPLICIT_VR_BIG_ENDIAN

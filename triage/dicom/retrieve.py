@@ -13,7 +13,8 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from triage.dicom.elements import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -118,10 +119,13 @@ def _written(data_set: Dataset, *, swap: bool) -> bytes:
         raw = bytearray(data_set.PixelData)
         raw[0::2], raw[1::2] = raw[1::2], raw[0::2]
         data_set.PixelData = bytes(raw)
-    data_set.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out = io.BytesIO()
-    data_set.save_as(out, enforce_file_format=True, implicit_vr=False, little_endian=True)
-    return out.getvalue()
+    for _ in data_set.iterall():  # every value is read in the old byte order before it is written in the new
+        pass
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = True, False
+    write_dataset(out, data_set)
+    names = (str(data_set.SOPClassUID), str(data_set.SOPInstanceUID))
+    return part10_preamble(*names, EXPLICIT_VR_LITTLE_ENDIAN) + out.getvalue()
 
 
 def _opened(path: Path, header: InstanceHeader) -> Any:
