@@ -29,9 +29,10 @@ def test_the_example_with_its_comment_signs_taken_away_is_the_defaults(tmp_path:
     bare = re.sub(r"(?m)^# ", "", example_toml())
     values = tomllib.loads(bare)
     assert [r["name"] for r in values.pop("routes")] == ["ris", "oncall", "page"]
+    assert [p["name"] for p in values.pop("pull")] == ["pacs"]
     path = tmp_path / "all.toml"
     path.write_text(bare)
-    assert load(path).model_copy(update={"routes": ()}) == Settings()
+    assert load(path).model_copy(update={"routes": (), "pull": ()}) == Settings()
     assert tomllib.loads(example_toml()) == {}
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, SecretStr
 from triage.cli.common import result, say
 from triage.cli.main import State
 from triage.domain.errors import Misconfigured
-from triage.settings import RouteSettings, RungSettings, Settings
+from triage.settings import PullSettings, RouteSettings, Settings
 from triage.workflow.routes import client_context
 from triage.workflow.supervisor import check_exposure
 
@@ -31,6 +31,7 @@ HIDDEN = "•••"
 INTERNAL = frozenset(
     {"TRIAGE_CONFIG", "TRIAGE_LOG_FORMAT", "TRIAGE_RESTARTS", "TRIAGE_FLAPPING", "TRIAGE_INFERENCE_THREADS"}
 )
+EXAMPLE_PULLS = (PullSettings(name="pacs", peer="pacs"),)
 EXAMPLE_ROUTES = (
     RouteSettings(name="ris", kind="mllp", host="ris.hospital.example", port=2575),
     RouteSettings(
@@ -201,11 +202,13 @@ def example_toml() -> str:
         value = getattr(defaults, key)
         if isinstance(value, BaseModel):
             tables += ["", f"# [{key}]", *_lines(value), *_secret_lines(key, value)]
-        elif key not in ("routes", "ladder"):
+        elif key not in ("routes", "ladder", "pull"):
             lines.append(_line(key, value, comments(Settings).get(key, "")))
-    for heading, rows in (("routes", EXAMPLE_ROUTES), ("ladder", tuple(defaults.ladder))):
-        row_type = RouteSettings if heading == "routes" else RungSettings
-        tables += ["", f"## {inspect.getdoc(row_type)}"]
+    examples: tuple[tuple[str, tuple[BaseModel, ...]], ...] = (
+        ("pull", EXAMPLE_PULLS), ("routes", EXAMPLE_ROUTES), ("ladder", tuple(defaults.ladder)),
+    )  # fmt: skip
+    for heading, rows in examples:
+        tables += ["", f"## {inspect.getdoc(type(rows[0]))}"]
         for row in rows:
             tables += [f"# [[{heading}]]", *_lines(row)]
     return "\n".join([*lines, *tables]) + "\n"
