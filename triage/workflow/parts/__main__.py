@@ -27,7 +27,6 @@ def main() -> int:
         from triage.workflow.parts import sender
 
         return sender.main()
-        return publisher.main()
     if name == "collector":
         from triage.workflow.parts import collector
 
