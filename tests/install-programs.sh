@@ -13,6 +13,7 @@ need dciodvfy dicom3tools
 need /usr/share/java/pixelmed.jar libpixelmed-java
 need java default-jre-headless
 need strace strace
+need pdftotext poppler-utils
 # Foreign engines and validators of npm, in their locked versions: HL7 receiver, FHIR judge.
 node="$(dirname "$0")/node"
 if command -v npm >/dev/null 2>&1 && [ ! -d "$node/node_modules/fhir" ]; then

@@ -13,7 +13,7 @@ from triage.cli.main import State
 from triage.qa.page import to_html
 from triage.qa.report import build, to_csv
 
-FORMATS = ("html", "csv", "json")
+FORMATS = ("html", "csv", "json", "pdf")
 
 
 @click.group()
@@ -51,6 +51,11 @@ def qa(state: State, start: datetime | None, end: datetime | None, form: str, id
     with database.read() as tx:
         document = build(tx, start, end, settings, now, deidentified=not identified)
     database.close()
+    if form == "pdf":
+        from triage.qa.pdf import to_pdf  # its typesetter loads for a second: only who prints waits for it
+
+        sys.stdout.buffer.write(to_pdf(document))
+        return
     if form == "html":
         text = to_html(document)
     elif form == "csv":

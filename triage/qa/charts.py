@@ -7,7 +7,7 @@ table. Colours are presentation attributes, so a strict Content-Security-Policy 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -99,6 +99,102 @@ def steps(title: str, curves: Sequence[Curve]) -> str:
             f'stroke-width="2"{dash}/>'
         )
         parts.append(_text(WIDTH - 174, y, curve.label))
+    return _svg(title, height, parts)
+
+
+def lines(
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float | None]]],
+    *,
+    limits: Sequence[tuple[float, float]] = (),
+    marked: Collection[int] = (),
+    most: float | None = None,
+) -> str:
+    """Shares or values over days: one polyline a series, its limits as dotted steps, marked days as ringed points.
+
+    labels  of the points, thinned where they would touch
+    limits  (low, high) of each point, for the first series
+    most    top of the scale; None: the next round number above everything
+    """
+    left, top, height, bottom, right = 60, 14, 220, 40, 130
+    across, down = WIDTH - left - right, height - top - bottom
+    everything = [v for _, values in series for v in values if v is not None] + [h for _, h in limits]
+    peak = most if most is not None else _nice(max(everything, default=1.0) or 1.0)
+
+    def x_of(i: int) -> float:
+        return left + across * (i + 0.5) / max(1, len(labels))
+
+    def y_of(value: float) -> float:
+        return top + down * (1 - min(value, peak) / peak)
+
+    parts = [_line(left, y_of(0), left + across, y_of(0), "currentColor", 1)]
+    for k in range(5):
+        parts.append(
+            _line(left - 4, y_of(peak * k / 4), left + across, y_of(peak * k / 4), "currentColor", 0.3)
+        )
+        parts.append(_text(left - 8, y_of(peak * k / 4) + 4, f"{peak * k / 4:.3g}", "end"))
+    every = max(1, math.ceil(len(labels) / 10))
+    parts += [
+        _text(x_of(i), y_of(0) + 17, label, "middle") for i, label in enumerate(labels) if i % every == 0
+    ]
+    for ends in zip(*limits, strict=True):
+        path = "".join(f"{'M' if i == 0 else 'L'}{x_of(i):.1f} {y_of(v):.1f}" for i, v in enumerate(ends))
+        parts.append(
+            f'<path d="{path}" fill="none" stroke="currentColor" stroke-width="1" stroke-dasharray="2 3"/>'
+        )
+    for number, (name, values) in enumerate(series):
+        parts += _polyline(number % len(COLOURS), name, values, x_of, y_of, marked if number == 0 else ())
+    return _svg(title, height, parts)
+
+
+def _polyline(
+    style: int,
+    name: str,
+    values: Sequence[float | None],
+    x_of: Callable[[int], float],
+    y_of: Callable[[float], float],
+    marked: Collection[int],
+) -> list[str]:
+    colour, dash = COLOURS[style], f' stroke-dasharray="{DASHES[style]}"' if DASHES[style] else ""
+    path, drawing = [], False
+    parts = []
+    for i, value in enumerate(values):
+        if value is None:
+            drawing = False  # a day without cases is a gap, not a zero
+            continue
+        path.append(f"{'L' if drawing else 'M'}{x_of(i):.1f} {y_of(value):.1f}")
+        drawing = True
+        parts.append(f'<circle cx="{x_of(i):.1f}" cy="{y_of(value):.1f}" r="2.5" fill="{colour}"/>')
+        if i in marked:
+            parts.append(
+                f'<circle cx="{x_of(i):.1f}" cy="{y_of(value):.1f}" r="7" fill="none" stroke="{COLOURS[1]}" '
+                'stroke-width="2"/>'
+            )
+    y = 28 + 18 * style
+    parts.append(f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+    parts.append(
+        f'<line x1="{WIDTH - 120}" y1="{y - 4}" x2="{WIDTH - 95}" y2="{y - 4}" stroke="{colour}" stroke-width="2"{dash}/>'
+    )
+    parts.append(_text(WIDTH - 90, y, name))
+    return parts
+
+
+def columns(title: str, labels: Sequence[str], counts: Sequence[int]) -> str:
+    """Counts side by side, each with its number above."""
+    left, top, height, bottom = 30, 24, 180, 30
+    width = (WIDTH - left) / max(1, len(labels))
+    peak = max([*counts, 1])
+    parts = []
+    for i, (label, count) in enumerate(zip(labels, counts, strict=True)):
+        tall = (height - top - bottom) * count / peak
+        x = left + width * i
+        parts.append(
+            f'<rect x="{x + 2:.1f}" y="{height - bottom - tall:.1f}" width="{width - 4:.1f}" height="{tall:.1f}" '
+            f'fill="{COLOURS[0]}" fill-opacity="0.6"/>'
+        )
+        parts.append(_text(x + width / 2, height - bottom - tall - 5, str(count), "middle"))
+        parts.append(_text(x + width / 2, height - bottom + 16, label, "middle"))
     return _svg(title, height, parts)
 
 

@@ -199,7 +199,7 @@ def to_csv(report: dict[str, Any]) -> str:
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\r\n")  # RFC 4180
     writer.writeheader()
     for row in _rows("", report):
-        writer.writerow({key: _harmless(value) for key, value in row.items()})
+        writer.writerow({key: harmless(value) for key, value in row.items()})
     return out.getvalue()
 
 
@@ -226,7 +226,7 @@ def _name(row: Any, number: int) -> str:
     return "/".join(words) or str(row.get("class", number))
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
     """A spreadsheet runs text that begins like a formula (an AE title may): a leading apostrophe stops it."""
     if isinstance(value, float) and math.isnan(value):
         return ""

@@ -115,7 +115,7 @@ def studies_between(tx: Connection, start: datetime, end: datetime) -> list[Stud
     first = (
         select(series.c.study_id, series.c.calling_ae_title)
         .join(study, study.c.id == series.c.study_id)
-        .where(_cohort(start, end))
+        .where(cohort(start, end))
         .order_by(series.c.id)
     )
     for study_id, sender in tx.execute(first).tuples():
@@ -129,7 +129,7 @@ def studies_between(tx: Connection, start: datetime, end: datetime) -> list[Stud
         )
         .join(patient, patient.c.id == study.c.patient_id)
         .join(worklist_item, w.study_id == study.c.id)
-        .where(_cohort(start, end))
+        .where(cohort(start, end))
         .order_by(study.c.first_received_at, study.c.id)
     )  # fmt: skip
     return [
@@ -189,7 +189,7 @@ def feedback_between(tx: Connection, start: datetime, end: datetime) -> list[Fee
     rows = tx.execute(
         select(f.study_id, f.verdict, f.finding, f.chip)
         .join(study, study.c.id == f.study_id)
-        .where(_cohort(start, end), f.withdrawn_at.is_(None))
+        .where(cohort(start, end), f.withdrawn_at.is_(None))
         .order_by(f.id)
     )
     return [FeedbackFacts(*r) for r in rows.tuples()]
@@ -200,7 +200,7 @@ def alerts_between(tx: Connection, start: datetime, end: datetime) -> list[Alert
     rows = tx.execute(
         select(a.study_id, a.finding_name, a.state, a.step, a.raised_at, a.acknowledged_at, a.ended_at)
         .join(study, study.c.id == a.study_id)
-        .where(_cohort(start, end))
+        .where(cohort(start, end))
         .order_by(a.id)
     )
     return [AlertFacts(*r) for r in rows.tuples()]
@@ -212,7 +212,7 @@ def deliveries_between(tx: Connection, start: datetime, end: datetime) -> list[t
         select(delivery.c.route, delivery.c.state, func.count())
         .join(alert, alert.c.id == delivery.c.alert_id)
         .join(study, study.c.id == alert.c.study_id)
-        .where(_cohort(start, end))
+        .where(cohort(start, end))
         .group_by(delivery.c.route, delivery.c.state)
         .order_by(delivery.c.route, delivery.c.state)
     )
@@ -247,7 +247,8 @@ def _iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _cohort(start: datetime, end: datetime) -> ColumnElement[bool]:
+def cohort(start: datetime, end: datetime) -> ColumnElement[bool]:
+    """Studies that arrived in [start, end) and are no constancy phantom."""
     return and_(
         study.c.constancy.is_(False), study.c.first_received_at >= start, study.c.first_received_at < end
     )
@@ -259,5 +260,5 @@ def _counting(query: Select[Any], start: datetime, end: datetime) -> Select[Any]
         query.select_from(run)
         .join(study, study.c.id == run.c.study_id)
         .join(release, release.c.id == run.c.release_id)
-        .where(_cohort(start, end), run.c.state != "superseded", run.c.queue != SHADOW)
+        .where(cohort(start, end), run.c.state != "superseded", run.c.queue != SHADOW)
     )

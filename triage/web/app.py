@@ -44,6 +44,7 @@ from triage.web import (
     pages,
     present,
     problems,
+    quality_pages,
     replay,
     text_pages,
 )
@@ -75,6 +76,7 @@ ROUTES: tuple[Route, ...] = (
     *replay.ROUTES,
     *admin.ROUTES,
     *api_admin.ROUTES,
+    *quality_pages.ROUTES,
 )
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

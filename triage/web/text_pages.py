@@ -1,19 +1,15 @@
-"""Pages beside the list: alerts, the phone page, QA, audit, health. Plain forms, right without any script."""
+"""Pages beside the list: alerts, the phone page, audit, health. Plain forms, right without any script."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
 from flask import Response, make_response, redirect, render_template, request
-from markupsafe import Markup
-from pydantic import Field
 
 from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
-from triage.qa import page as qa_page
-from triage.qa import report as qa_report
 from triage.store import alerts, audit, events, reading, runs
 from triage.web import admin, auth, models, present, shapes
 from triage.web.context import Call, Route, stamp
@@ -22,21 +18,19 @@ from triage.web.pages import banner, colleagues, display_names
 from triage.web.times import hours
 from triage.workflow import anchors, health, read
 
-_QA_DAYS = 7
-_QA_DAYS_MAX = 400
 _PAST = tuple(s.value for s in AlertState if s.value not in alerts.UNANSWERED)
 
 
 def alerts_page(call: Call) -> str:
     """Open alerts first, then past ones."""
-    return _page(
+    return render(
         call, "alerts.html", "alerts", opened=_cards(call), past=_past(call), colleagues=colleagues(call)
     )
 
 
 def phone_page(call: Call) -> str:
     """For the on-call: open alerts, large buttons, initials alone."""
-    return _page(call, "phone.html", "phone", opened=_cards(call), colleagues=colleagues(call))
+    return render(call, "phone.html", "phone", opened=_cards(call), colleagues=colleagues(call))
 
 
 def act_on_alert(call: Call, alert_id: int, act: str) -> Response:
@@ -97,60 +91,6 @@ def _minutes(row: dict[str, Any]) -> float | None:
     return None if seen is None else (seen - row["raised_at"]).total_seconds() / 60
 
 
-# --- QA ------------------------------------------------------------------------------------------------------
-
-
-class Period(models.Request):
-    """Dates in UTC; `to` is not part of the period."""
-
-    start: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="from")] = ""
-    end: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="to")] = ""
-    format: Annotated[str, Field(pattern=r"^(json|csv)$")] = "json"
-
-
-def qa_dashboard(call: Call) -> str:
-    """The QA report of a period; for inside the department."""
-    start, end = _period(call)
-    report = qa_report.build(call.tx, start, end, call.web.settings, call.now, deidentified=False)
-    return _page(
-        call,
-        "qa.html",
-        "qa",
-        report=Markup(qa_page.fragment(report)),
-        start=f"{start:%Y-%m-%d}",
-        end=f"{end:%Y-%m-%d}",
-    )  # fmt: skip - the fragment escapes what it holds
-
-
-def get_qa_report(call: Call) -> Any:
-    """The QA report of a period as JSON, or CSV with `format=csv`; de-identified."""
-    start, end = _period(call)
-    report = qa_report.build(call.tx, start, end, call.web.settings, call.now)
-    if call.query.format == "csv":
-        response = Response(qa_report.to_csv(report), mimetype="text/csv; charset=utf-8")
-        response.headers["Content-Disposition"] = f'attachment; filename="qa-{start:%Y%m%d}-{end:%Y%m%d}.csv"'
-        return response
-    return report
-
-
-def _period(call: Call) -> tuple[datetime, datetime]:
-    tomorrow = call.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    end = _day(call.query.end) or tomorrow
-    start = _day(call.query.start) or end - timedelta(days=_QA_DAYS)
-    if not timedelta(0) < end - start <= timedelta(days=_QA_DAYS_MAX):
-        raise Refused(f"a period has at least one day and at most {_QA_DAYS_MAX}")
-    return start, end
-
-
-def _day(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise Refused(f"{text} is not a day of the calendar") from error
-
-
 # --- audit and health ----------------------------------------------------------------------------------------
 
 
@@ -164,7 +104,7 @@ def audit_page(call: Call) -> str:
     found = audit.events(
         call.tx, object_kind=query.object_kind, object_id=query.object_id, after=after, limit=100
     )
-    return _page(
+    return render(
         call, "audit.html", "audit", events=found[::-1], head=head, query=query,
         newer=found[-1]["number"] if found and found[-1]["number"] < last else None,
         older=max(0, found[0]["number"] - 101) if found and found[0]["number"] > 1 and not narrowed else None,
@@ -176,7 +116,7 @@ def verify_audit(call: Call) -> str:
     home = call.web.settings.home
     held = anchors.read_anchors(home)
     answer = audit.verify(call.tx, held, anchors.anchor_key(home) if held else b"")
-    return _page(call, "audit_verified.html", "audit", answer=answer, anchors=len(held))
+    return render(call, "audit_verified.html", "audit", answer=answer, anchors=len(held))
 
 
 MEND = (
@@ -224,7 +164,8 @@ def _support(call: Call, found: list[dict[str, Any]], beats: list[dict[str, Any]
     return "\n".join(lines)
 
 
-def _page(call: Call, template: str, page: str, **values: Any) -> str:
+def render(call: Call, template: str, page: str, **values: Any) -> str:
+    """A page in the common frame; `page` marks its place in the navigation."""
     return render_template(
         template,
         page=page,
@@ -243,8 +184,6 @@ ROUTES = (
         path="/alerts/<id:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
         scopes=("alerts:act",), html=True, needs_tx=False,
     ),
-    Route(path="/qa", view=qa_dashboard, scopes=("qa:read",), query=Period, html=True),
-    Route(path="/api/v1/reports/qa", view=get_qa_report, scopes=("qa:read",), query=Period),
     Route(path="/audit", view=audit_page, scopes=("audit:read",), query=models.AuditQuery, html=True),
     Route(path="/audit/verify", view=verify_audit, scopes=("audit:read",), html=True),
     Route(path="/admin/health", view=health_page, scopes=("admin",), html=True),

@@ -20,15 +20,15 @@ from triage.domain.errors import Conflict, Refused
 from triage.store import audit, users
 
 SCOPES = (
-    "worklist:read", "worklist:act", "alerts:act", "qa:read", "audit:read", "metrics:read", "dicom:read", "dicom:write",
-    "fhir:read", "admin",
+    "worklist:read", "worklist:act", "alerts:act", "qa:read", "qa:act", "audit:read", "metrics:read", "dicom:read",
+    "dicom:write", "fhir:read", "admin",
 )  # fmt: skip
 # What each role may do (assurance T13); a token has the scopes that it was given, no more.
 ROLE_SCOPES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "reader": frozenset({"worklist:read", "worklist:act", "alerts:act"}),
-        "lead": frozenset({"worklist:read", "worklist:act", "alerts:act", "qa:read"}),
-        "qa": frozenset({"worklist:read", "qa:read", "audit:read"}),
+        "lead": frozenset({"worklist:read", "worklist:act", "alerts:act", "qa:read", "qa:act"}),
+        "qa": frozenset({"worklist:read", "qa:read", "qa:act", "audit:read"}),
         "admin": frozenset({"worklist:read", "qa:read", "audit:read", "metrics:read", "admin"}),
         "auditor": frozenset({"audit:read"}),
     }

@@ -10,6 +10,7 @@ from triage.store.schema.columns import UtcTime, metadata
 from triage.store.schema.fetching import prior_study, pull_cursor, pull_series
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
 from triage.store.schema.messages import message, on_call, report
+from triage.store.schema.quality import double_read, qa_report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
 from triage.store.schema.run import constancy_check, finding, output, release, run
 from triage.store.schema.sending import dispatch
@@ -26,6 +27,7 @@ __all__ = [
     "delivery",
     "delivery_attempt",
     "dispatch",
+    "double_read",
     "event",
     "feedback",
     "finding",
@@ -48,6 +50,7 @@ __all__ = [
     "proposal",
     "pull_cursor",
     "pull_series",
+    "qa_report",
     "quarantine",
     "release",
     "report",

@@ -18,6 +18,7 @@ from triage.store.spool import Spool
 from triage.workflow import constancy
 from triage.workflow.constancy import Phantoms
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.quality import draw_double_reads
 from triage.workflow.retention import remove_aged
 from triage.workflow.upload import send_study
 
@@ -25,6 +26,7 @@ log = get_logger()
 LEASE = timedelta(seconds=30)
 KEPT = timedelta(hours=1)
 HOUR = 3600.0
+DRAWN_FROM = timedelta(days=3)  # studies read late are drawn too; one that was drawn is not drawn again
 RETENTION_BATCH = 200  # an hour's share: the disk is cleaned without anybody noticing
 
 
@@ -94,6 +96,9 @@ def _check_all(settings: Settings, database: Database, phantoms: Phantoms) -> No
 def _tidy(settings: Settings, database: Database) -> None:
     forget_old_checks(settings, database)
     remove_aged(database, settings, clock(), "triage", most=RETENTION_BATCH)
+    now = clock()
+    with database.write() as tx:
+        draw_double_reads(tx, now - DRAWN_FROM, now, now)
 
 
 def _wait_for_receiver(settings: Settings, stop: Stop) -> None:
