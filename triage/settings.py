@@ -65,6 +65,12 @@ class DicomSettings(_Table):
     tls_certificate: Path | None = None  # PEM, ours: what peers see of us; the key is not readable by others
     tls_key: Path | None = None
     tls_ca: Path | None = None  # PEM: who signed the peers' certificates, or these themselves
+    worklist: str = (
+        ""  # name of the peer whose Modality Worklist is asked for orders that nobody told us; "": none
+    )
+    commitment_port: Port = (
+        0  # where peers may bring reports of storage commitment by a call of their own; 0: nowhere
+    )
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant (shown on /health)
 
 

@@ -39,7 +39,7 @@ def test_a_peer_that_refuses_the_phantom_is_said_with_its_status() -> None:
         _add(pacs.port)
         ran = triage("echo", "PACS", "--json")
     assert ran.code == 3
-    assert [s["ok"] for s in ran.json()["steps"]] == [True, True, True, False, None]
+    assert [s["state"] for s in ran.json()["steps"]] == ["ok", "ok", "ok", "failed", "not tried"]
     assert "status C123" in ran.err
 
 

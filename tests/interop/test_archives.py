@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pydicom
 import pytest
-from pynetdicom import AE
 
 from tests.certificates import certificate_files
 from tests.system.product import wait_until
@@ -99,9 +98,7 @@ def test_orthanc_stores_and_commits_what_we_send(database: Database, tmp_path: P
     outlet = OutletSettings(peer="PACS", commitment=True, timeout_seconds=20)
     bench = _published(database, tmp_path)
     sender = Sender(database, Settings(home=tmp_path), outlet, bench.clock)
-    ours = AE("TRIAGE")  # Orthanc reports on an association of its own
-    ours.add_supported_context(commitment.STORAGE_COMMITMENT, scu_role=True, scp_role=True)
-    listener = ours.start_server(("127.0.0.1", 0), block=False, evt_handlers=commitment.handlers(sender.hear))
+    listener = commitment.serve("127.0.0.1", 0, "TRIAGE", sender.hear)  # Orthanc reports by a call of its own
     try:
         with an_orthanc(tmp_path / "orthanc", listener.server_address[1], web=False) as (address, port):
             _add(database, port)

@@ -388,5 +388,11 @@ def test_an_administrator_tests_a_peer_and_reads_whom_we_speak_with(signed_in: S
         said = ok(admin.post("/api/v1/peers/PACS/test?store=false"))
         assert said["ok"] and [s["name"] for s in said["steps"]] == ["name", "connect", "C-ECHO", "services"]
     said = ok(admin.post("/api/v1/peers/PACS/test?store=false"))
-    assert not said["ok"] and [s["ok"] for s in said["steps"]] == [True, False, None, None]
+    assert not said["ok"] and [s["state"] for s in said["steps"]] == [
+        "ok",
+        "failed",
+        "not tried",
+        "not tried",
+    ]
+    assert said["next"].startswith("Is the peer running?")
     assert admin.post("/api/v1/peers/NOBODY/test").status_code == 422

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom import AE
 
 from tests.factories import Clock
 from tests.pacs import a_pacs
 from tests.workflow.test_publish import Bench
 from triage.dicom import commitment
-from triage.dicom.commitment import STORAGE_COMMITMENT, Report
+from triage.dicom.commitment import Report
 from triage.dicom.objects import kos, sr
 from triage.domain.dispatch import COMMIT_RETRY
 from triage.settings import OutletSettings, Settings
@@ -133,10 +132,7 @@ def test_commitment_comes_on_a_new_association_and_only_once(
     monkeypatch.setattr(commitment.request, "__defaults__", (0.0,))  # we do not wait on the first association
     with a_pacs(commits=True) as pacs:
         way = Way(database, tmp_path, pacs.port, commitment=True)
-        ours = AE("TRIAGE")
-        ours.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
-        handlers = commitment.handlers(way.sender.hear)
-        server = ours.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        server = commitment.serve("127.0.0.1", 0, "TRIAGE", way.sender.hear)
         pacs.report_to = server.server_address[1]
         way.sender.turn()
         _wait_for(lambda: bool(pacs.report_statuses))

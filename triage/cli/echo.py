@@ -24,12 +24,12 @@ def echo(state: State, peer: str, no_store: bool, as_json: bool) -> None:
     database.close()
     check = check_peer(settings, row, store=not no_store, said=_say)
     if as_json:
-        result({"peer": peer, "ok": check.ok, "steps": [s.as_json() for s in check.steps]})
+        result(check.as_json(peer))
     if check.error is not None:
         raise check.error
 
 
 def _say(step: Step) -> None:
     word = {True: "ok", False: "FAILED", None: "-"}[step.ok]
-    took = f", {step.milliseconds} ms" if step.ok is not None else ""
+    took = f", {1000 * step.seconds:.0f} ms" if step.seconds is not None else ""
     say(f"{step.name}: {word}{took}. {step.detail}")

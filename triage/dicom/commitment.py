@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pynetdicom import build_role, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.presentation import build_context
+from pynetdicom.transport import ThreadedAssociationServer
 
 from triage.dicom import services
 from triage.dicom.associate import Remote, associate
@@ -23,6 +25,7 @@ STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST = 1  # Action Type ID
 HOLD_SECONDS = 5.0  # so long we listen on the association of the request (standards 2.4)
+MOST_CALLERS = 5
 MOST_OBJECTS = 10_000  # of one report
 NO_SUCH_OBJECT, PROCESSING_FAILURE = 0x0112, 0x0110
 log = get_logger()
@@ -92,6 +95,27 @@ def handlers(
         return (0x0000 if on_report(report) else NO_SUCH_OBJECT), None
 
     return [(evt.EVT_N_EVENT_REPORT, answer)]
+
+
+def serve(
+    host: str, port: int, ae_title: str, on_report: Callable[[Report], bool]
+) -> ThreadedAssociationServer:
+    """Take reports that peers bring by an association of their own; `shutdown` of what is returned ends it.
+
+    raises  Unavailable when the port is taken
+    """
+    ae = AE(ae_title=ae_title)
+    ae.require_called_aet, ae.maximum_associations = True, MOST_CALLERS
+    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 10, 30, 30
+    ae.add_supported_context(services.VERIFICATION)
+    ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
+    answers: list[Any] = [*handlers(on_report), (evt.EVT_C_ECHO, lambda _: 0x0000)]
+    try:
+        server = ae.start_server((host, port), block=False, evt_handlers=answers)
+    except OSError as error:
+        raise Unavailable(f"dicom.commitment_port {port} on {host}: {error.strerror}") from error
+    assert server is not None
+    return server
 
 
 def read_report(ds: Dataset) -> Report:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, insert, or_, select, update
 
-from triage.store.schema import order, study
+from triage.store.schema import order, patient, study, worklist_item
 
 _WIDTHS = {
     "study_instance_uid": 64, "accession_number": 64, "placer_order_number": 80, "filler_order_number": 80,
@@ -123,3 +123,24 @@ def active_of_patient(tx: Connection, patient_id: int) -> list[dict[str, Any]]:
         select(order).where(order.c.patient_id == patient_id, order.c.state == "active").order_by(order.c.id)
     )
     return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def unordered(tx: Connection, since: datetime, limit: int = 200) -> list[tuple[int, str, str, str]]:
+    """(id, Study Instance UID, accession number, patient id) of open studies since then that have no order."""
+    by_accession = and_(order.c.accession_number == study.c.accession_number, order.c.accession_number != "")
+    known = exists().where(or_(order.c.study_instance_uid == study.c.study_instance_uid, by_accession))
+    query = (
+        select(study.c.id, study.c.study_instance_uid, study.c.accession_number, patient.c.patient_id)
+        .join(patient, patient.c.id == study.c.patient_id)
+        .join(worklist_item, worklist_item.c.study_id == study.c.id)
+        .where(
+            study.c.first_received_at >= since,
+            study.c.constancy.is_(False),
+            worklist_item.c.state.in_(("arriving", "to_read", "claimed")),
+            or_(study.c.accession_number != "", patient.c.patient_id != ""),
+            ~known,
+        )
+        .order_by(study.c.id)
+        .limit(limit)
+    )
+    return [(r[0], r[1], r[2], r[3]) for r in tx.execute(query)]

@@ -39,7 +39,7 @@ def test_peer(call: Call, name: str) -> dict[str, Any]:
     check = check_peer(call.web.settings, peer, store=query.store)
     with call.web.database.write() as tx:
         audit.append(tx, call.now, call.who.name, "peer.tested", "peer", name, {"ok": check.ok})
-    return {"peer": name, "ok": check.ok, "steps": [s.as_json() for s in check.steps]}
+    return check.as_json(name)
 
 
 def resend(call: Call, uid: str) -> dict[str, Any]:

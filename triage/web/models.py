@@ -328,15 +328,16 @@ class PeerTestQuery(Request):
 
 class PeerStep(BaseModel):
     name: str
-    ok: bool | None
+    state: Literal["ok", "failed", "not tried"]
     detail: str
-    milliseconds: int
+    seconds: float | None
 
 
 class PeerTestAnswer(BaseModel):
     peer: str
     ok: bool
     steps: list[PeerStep]
+    next: str
 
 
 class PeerRow(BaseModel):

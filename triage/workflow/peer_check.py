@@ -33,6 +33,16 @@ from triage.workflow.sending import service_of
 SEED, SIZE_PX = 7, 512
 CONNECT_SECONDS = 5.0
 STEP_SECONDS = 30.0
+# What to do where a step fails.
+ADVICE = {
+    "name": "Is the host spelt right, and known to this machine's name server?",
+    "connect": "Is the peer running? Check address, port and firewall on the way.",
+    "TLS": "Is its certificate in dicom.tls_ca, and ours known there (dicom.tls_certificate)?",
+    "C-ECHO": "Does it know our AE title and address, and do we call it by its own?",
+    "C-STORE of a phantom": "Its log says why it refuses objects of ours; may our AE title store there?",
+    "QIDO-RS": "Check url and token_file of its outlet.",
+    "STOW-RS of a phantom": "Its log says why it refuses objects of ours; may our token store there?",
+}
 END_SOON = timedelta(days=30)  # of a certificate (standards 9.1)
 
 
@@ -43,15 +53,11 @@ class Step:
     name: str
     ok: bool | None
     detail: str
-    milliseconds: int
+    seconds: float | None
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "ok": self.ok,
-            "detail": self.detail,
-            "milliseconds": self.milliseconds,
-        }
+        state = {True: "ok", False: "failed", None: "not tried"}[self.ok]
+        return {"name": self.name, "state": state, "detail": self.detail, "seconds": self.seconds}
 
 
 @dataclass
@@ -64,6 +70,11 @@ class Check:
     @property
     def ok(self) -> bool:
         return all(s.ok is not False for s in self.steps)
+
+    def as_json(self, peer: str) -> dict[str, Any]:
+        failed = next((s.name for s in self.steps if s.ok is False), "")
+        steps = [s.as_json() for s in self.steps]
+        return {"peer": peer, "ok": self.ok, "steps": steps, "next": ADVICE.get(failed, "")}
 
 
 def check_peer(
@@ -107,7 +118,7 @@ def _run(check: Check, steps: list[tuple[str, Callable[[], str]]], said: Callabl
     failed = ""
     for name, act in steps:
         if failed:
-            step = Step(name, None, f"not tried: {failed} failed", 0)
+            step = Step(name, None, f"not tried: {failed} failed", None)
         else:
             step, error = _one(name, act)
             failed = name if error else ""
@@ -126,7 +137,7 @@ def _one(name: str, act: Callable[[], str]) -> tuple[Step, TriageError | None]:
     except OSError as caught:
         detail = f"{caught.strerror or caught}. Check address, port and firewall."
         error = Unavailable(f"{name} failed: {detail}")
-    return Step(name, error is None, detail, round((time.monotonic() - started) * 1000)), error
+    return Step(name, error is None, detail, round(time.monotonic() - started, 3)), error
 
 
 def _echo(remote: Remote) -> str:

@@ -1,6 +1,6 @@
-"""The publisher process as a whole: it writes objects (`publisher`), and one thread for each outlet sends them.
+"""The publisher process as a whole: it writes objects (`publisher`), one thread per outlet sends them, one asks for orders.
 
-Several processes may run; one sends, by lease.
+Several processes may run; one sends and asks, by lease.
 """
 
 from __future__ import annotations
@@ -8,15 +8,19 @@ from __future__ import annotations
 import os
 import threading
 from datetime import timedelta
+from typing import Any
 
-from triage.domain.errors import TriageError
+from triage.dicom import commitment
+from triage.dicom.commitment import Report
+from triage.domain.errors import TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import events
 from triage.store.database import Database
+from triage.workflow.ordered import OrderThread
 from triage.workflow.parts import publisher
 from triage.workflow.parts.common import clock, settings_of_process
-from triage.workflow.sending import Sender, SenderThread
+from triage.workflow.sending import Sender, SenderThread, settle_report
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
@@ -46,14 +50,17 @@ class Lease(threading.Thread):
 
 def main() -> int:
     settings = settings_of_process()
-    if not settings.outlets:
+    if not settings.outlets and not settings.dicom.worklist:
         return publisher.main()
     database = Database(settings.database_url)
     lease = Lease(database)
     threads = start(settings, database, lease)
+    listener = _reports(settings, database)
     try:
         return publisher.main()
     finally:
+        if listener is not None:
+            listener.shutdown()
         lease.stopping.set()
         for thread in threads:
             thread.stopping.set()
@@ -61,12 +68,31 @@ def main() -> int:
             thread.join(timeout=DRAIN_SECONDS)
 
 
-def start(settings: Settings, database: Database, lease: Lease) -> list[SenderThread]:
-    """A running thread for each outlet; a slow peer delays no other."""
-    threads = [
+def start(settings: Settings, database: Database, lease: Lease) -> list[SenderThread | OrderThread]:
+    """A running thread for each outlet, and one for orders; a slow peer delays no other."""
+    threads: list[SenderThread | OrderThread] = [
         SenderThread(Sender(database, settings, outlet, clock), outlet.peer, lease.held.is_set)
         for outlet in settings.outlets
     ]
+    if settings.dicom.worklist:
+        threads.append(OrderThread(database, settings, clock, lease.held.is_set))
     for thread in (lease, *threads):
         thread.start()
     return threads
+
+
+def _reports(settings: Settings, database: Database) -> Any:
+    """The listener for commitment reports; None where none is wanted or the port is taken (by another process of ours)."""
+    if not settings.dicom.commitment_port:
+        return None
+
+    def hear(report: Report) -> bool:
+        with database.write() as tx:
+            return settle_report(tx, report, clock())
+
+    d = settings.dicom
+    try:
+        return commitment.serve(d.host, d.commitment_port, d.ae_title, hear)
+    except Unavailable as error:
+        log.warning("duty.not_possible", name="commitment", error=str(error))
+        return None

@@ -1,0 +1,130 @@
+"""Writes docs/dicom-conformance-statement.md from the tables that the code itself uses (PS3.2), so that it cannot lie.
+
+python docs/conformance.py            prints it
+python docs/conformance.py --write    replaces the file; a test fails while the file says something else
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_description
+from pydicom.uid import UID
+
+from triage.dicom import associate, commitment, query, services
+from triage.dicom.header import WANTED
+from triage.dicom.objects.kinds import SOP_CLASSES
+from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX, SEND_RETRY_SECONDS
+from triage.settings import DicomSettings, OutletSettings
+from triage.web.app import ROUTES
+
+TARGET = Path(__file__).with_name("dicom-conformance-statement.md")
+OBJECTS = {
+    "sr": "report of one Run, TID 1500; overlay mode adds TID 1410 and 1411 groups",
+    "kos": "flag of a Run that found something, TID 2010",
+    "seg": "voxels of nodules, one segment each; overlay mode alone",
+    "gsps": "outlines and circles; overlay mode alone, sent only where a site asks for it",
+    "sc": "picture with words; only with `overview = true`",
+}
+
+
+def statement() -> str:
+    d = DicomSettings()
+    parts = [
+        "# DICOM Conformance Statement",
+        "Made by `python docs/conformance.py --write` from the program's own tables; do not edit. Research and "
+        "demonstration software. Not a medical device.",
+        "## Implementation",
+        _table(
+            ("what", "value"),
+            [
+                ("Implementation Class UID", services.IMPLEMENTATION_CLASS_UID),
+                ("Implementation Version Name", services.IMPLEMENTATION_VERSION_NAME),
+                ("AE title (default)", d.ae_title),
+                ("port, plain", f"{d.port}, loopback until configured"),
+                ("port, TLS", str(d.tls_port)),
+                ("associations at once, in total and of one peer", f"{d.associations_max}, {d.associations_per_peer_max}"),
+                ("longest object", f"{d.object_bytes_max >> 20} MiB"),
+                ("idle association", f"{d.idle_seconds:.0f} s, then A-ABORT"),
+                ("longest PDU that we receive as SCU", f"{associate.PDU_BYTES} bytes"),
+            ],
+        ),
+        "Any calling AE title may associate on loopback; from elsewhere named peers alone, from their own address.",
+        "## Networking: as SCP",
+        "Verification, and Storage of the classes below in every transfer syntax below. Success (0000) is answered when the "
+        "object is on disk and indexed. The first offered syntax in the order of this table is taken.",
+        _uids("Storage SOP class", services.STORAGE_CLASSES),
+        _uids("Transfer syntax, in order of preference", services.TRANSFER_SYNTAXES),
+        "| C-STORE status | when |\n| --- | --- |\n| 0000 | stored and indexed |\n| A700 | disk below its reserve, or the "
+        "database does not answer: send again later |\n| A900 | the data set names another object than the command |\n"
+        "| C000 | no readable data set, or an identifying UID is missing |",
+        "## Networking: as SCU",
+        _table(
+            ("service", "SOP class", "when"),
+            [
+                ("Verification", services.VERIFICATION, "`triage echo`, the Test button"),
+                ("Study Root Query, SERIES level", query.STUDY_ROOT_FIND, "how many slices a CT has (`dicom.archive`)"),
+                ("Storage", "as created, below", "each `[[outlets]]` by C-STORE"),
+                ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "each outlet with `commitment = true`"),
+            ],
+        ),
+        f"Sending is repeated after {', '.join(map(str, SEND_RETRY_SECONDS))} s and hourly, {SEND_ATTEMPTS_MAX} times in "
+        "all, after A7xx, 0110H, silence and a peer that is away. A9xx, Cxxx, 0122H, 0124H, 0117H and a class that the peer "
+        "does not accept are not repeated. A commitment report is taken on the association of the request; it is asked for "
+        f"again after {', '.join(f'{w.total_seconds() / 3600:.0f}' for w in COMMIT_RETRY)} hours, "
+        "under a new Transaction UID each time.",
+        "## Objects that are created",
+        "All in Explicit VR Little Endian and UTF-8 (ISO_IR 192), in new series of the study analysed, with Patient and "
+        "Study copied from the image: names, ids, issuers, other ids, accession number and its issuer. UIDs are made from "
+        "the Run, so the same Run gives the same bytes under the same UID. `triage_only` mode tells no place, side or size.",
+        _table(
+            ("kind", "SOP class", "UID", "content", "sent by default"),
+            [
+                (kind, UID(uid).name, uid, OBJECTS[kind], "yes" if kind in OutletSettings(peer="x").objects else "no")
+                for kind, uid in SOP_CLASSES.items()
+            ],
+        ),
+        "Private codes: scheme `99TRIAGE`, declared in Coding Scheme Identification Sequence.",
+        "## DICOMweb",
+        _table(
+            ("method", "path", "scope", "what"),
+            [
+                (r.method, f"`{r.path}`", " or ".join(r.scopes), (r.view.__doc__ or "").strip().split("\n")[0])
+                for r in sorted(ROUTES, key=lambda r: (r.path, r.method))
+                if r.path.startswith("/dicom-web")
+            ],
+        ),
+        "As client: STOW-RS and QIDO-RS (a test of the peer) to each outlet with `by = \"stow\"`.",
+        "## Security",
+        f"TLS by BCP 195 (PS3.15 B.12): 1.2 with `{associate.CIPHERS}` and 1.3. Peers' certificates are verified against "
+        "`dicom.tls_ca`; we show `dicom.tls_certificate`. DICOMweb: bearer tokens with scopes, TLS by a proxy in front.",
+        "## Character sets",
+        f"Read: {', '.join(f'`{t}`' for t in sorted(python_encoding) if t.startswith(('ISO', 'GB')))}. "
+        "Written: `ISO_IR 192`.",
+        "## Attributes that are read",
+        "Of a received data set these alone are interpreted (beside pixel data); the file is kept as it came.",
+        _table(
+            ("tag", "attribute"),
+            [(f"({tag >> 16:04X},{tag & 0xFFFF:04X})", dictionary_description(tag)) for tag in sorted(WANTED)],
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _uids(title: str, uids: Sequence[str]) -> str:
+    return _table((title, "UID"), [(UID(uid).name, uid) for uid in uids])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        TARGET.write_text(statement(), encoding="utf-8")
+    else:
+        sys.stdout.write(statement())
