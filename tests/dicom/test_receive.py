@@ -21,7 +21,8 @@ from pydicom import dcmread
 
 from tests.dicom import builders, wire
 from triage.dicom import incoming
-from triage.dicom.receive import ReceivedObject, Receiver, ReceiverConfig, ReceiverLimits
+from triage.dicom.folder import IncomingFolder
+from triage.dicom.receive import Caller, ReceivedObject, Receiver, ReceiverConfig, ReceiverLimits
 from triage.dicom.send import echo, send
 from triage.domain.errors import Unavailable
 
@@ -40,7 +41,10 @@ class Hospital:
         self.broken: list[OSError] = []
         self.refuse: Exception | None = None
         config = ReceiverConfig(
-            incoming=self.incoming, port=0, may_call=lambda title, _: title != "STRANGER", limits=limits
+            incoming=self.incoming,
+            port=0,
+            may_call=lambda caller: caller.ae_title != "STRANGER",
+            limits=limits,
         )
         self.receiver = Receiver(
             config,
@@ -84,7 +88,8 @@ class Hospital:
         return time.monotonic() - begin
 
     def left_over(self) -> list[Path]:
-        return list(self.incoming.iterdir())
+        """Files with bytes in them; names made ahead have none."""
+        return [path for path in self.incoming.iterdir() if path.stat().st_size]
 
 
 @pytest.fixture
@@ -122,7 +127,7 @@ def test_a_known_caller_is_answered_and_a_stranger_is_turned_away(hospital: Hosp
 def test_when_nobody_can_say_who_may_call_the_door_stays_shut_for_now(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path)
 
-    def unanswered(title: str, address: str) -> bool:
+    def unanswered(caller: Caller) -> bool:
         raise Unavailable("the database does not answer")
 
     object.__setattr__(hospital.receiver.config, "may_call", unanswered)
@@ -304,12 +309,14 @@ def test_an_object_cut_by_a_lost_connection_leaves_nothing(hospital: Hospital) -
 
 def test_leftovers_of_a_killed_process_are_swept_at_start(tmp_path: Path) -> None:
     (tmp_path / "incoming").mkdir()
-    (tmp_path / "incoming/999999999-0.part").write_bytes(b"half")
-    theirs = tmp_path / f"incoming/{os.getppid()}-0.part"
+    (tmp_path / "incoming/999-dead.0.part").write_bytes(b"half")
+    sibling = IncomingFolder(tmp_path / "incoming")
+    theirs = sibling.new_file()
     theirs.write_bytes(b"still arriving")
     hospital = Hospital(tmp_path)
     assert hospital.left_over() == [theirs]
     hospital.receiver.stop()
+    sibling.close()
 
 
 def test_declared_four_gibibytes_lock_nobody_out(tmp_path: Path) -> None:

@@ -6,18 +6,20 @@ content.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
-import io
 import os
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from triage.dicom import services
 from triage.domain.errors import Refused
 
+_SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2): start, do not wait
+_sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _UID = re.compile(rb"[0-9.]{1,64}\Z")
 
 
@@ -45,71 +47,79 @@ def part10_preamble(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_u
     return b"\0" * 128 + b"DICM" + length + elements
 
 
-class IncomingFile(io.BytesIO):
-    """Takes the fragments of one data set in the place of pynetdicom's memory buffer.
-
-    preamble  gives the file's first bytes when the first fragment comes (the command precedes it on the wire)
+class IncomingFile:
+    """One data set on its way to the disk, as the fragments come.
 
     A full disk or too long an object does not stop the reading: the rest is drained, so that the sender gets an
     answer (A700) instead of an abort. `failure` holds what went wrong.
     """
 
     def __init__(
-        self, path: Path, preamble: Callable[[], bytes], *, object_bytes: int, reserve_bytes: int
+        self,
+        path: Path,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        object_bytes: int,
+        reserve_bytes: int,
     ) -> None:
-        super().__init__()
         self.path = path
         self.size = 0
         self.failure: OSError | Refused | None = None
-        self._preamble = preamble
+        self.transfer_syntax_uid = transfer_syntax_uid
         self._object_bytes = object_bytes
-        self._reserve_bytes = reserve_bytes
-        self._begun = False
         self._descriptor = -1
         self._hash = hashlib.sha256()
+        try:
+            preamble = part10_preamble(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+            free = os.statvfs(path.parent)
+            if free.f_bavail * free.f_frsize < reserve_bytes:
+                raise OSError(errno.ENOSPC, "free space is below the reserve")
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._append(preamble)
+        except (OSError, Refused) as e:
+            self.failure = e
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def]
-        if not self._begun:
-            self._begun = True
-            self._open()
+    def write(self, data: memoryview | bytes) -> None:
         if self.failure is None:
             try:
                 self._append(data)
             except OSError as e:
                 self.failure = e
-        return len(data)
 
-    def _open(self) -> None:
-        try:
-            preamble = self._preamble()
-            free = os.statvfs(self.path.parent)
-            if free.f_bavail * free.f_frsize < self._reserve_bytes:
-                raise OSError(errno.ENOSPC, "free space is below the reserve")
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._append(preamble)
-        except (OSError, Refused) as e:
-            self.failure = e
-
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: memoryview | bytes) -> None:
         if self.size + len(data) > self._object_bytes:
             raise OSError(errno.EFBIG, f"the object is longer than {self._object_bytes} bytes")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        self._put(data)
         self._hash.update(data)
         self.size += len(data)
 
-    def make_durable(self) -> str:
-        """Flush to the disk and close; returns the file's SHA-256 in hex. raises OSError once, never to be retried.
+    def _put(self, data: memoryview | bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what has been written."""
+        return self._hash.hexdigest()
+
+    def begin_writeback(self) -> None:
+        """Let the disk begin while we read the header; only a hint."""
+        _sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+    def make_durable(self, seal: bytes = b"") -> None:
+        """Append `seal`, flush to the disk and close. raises OSError once, never to be retried.
 
         A failed fsync may lie when asked again (assurance 1): the caller discards the file and lets the process die.
         """
         try:
+            self._put(seal)
             os.fdatasync(self._descriptor)
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
-        return self._hash.hexdigest()
 
     def discard(self) -> None:
         if self._descriptor >= 0:

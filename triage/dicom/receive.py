@@ -1,31 +1,45 @@
 """Storage SCP: C-ECHO and C-STORE from modalities and PACS, durable before success (P1, P2, P16).
 
-An object's bytes go to a file in the spool's `incoming` folder, are flushed, its header is read with limits, and
-then the workflow's `on_object` makes it ours (rename, folder flush, database commit) and says the status. The data
-set is never decoded here. pynetdicom speaks the protocol behind this seam; `lobby` and the guarded socket in front
-of it keep its known holes shut (assurance 1).
+The upper layer is our own (`upper`): an object's bytes go from the socket to a file in the spool's `incoming` folder,
+its header is read with limits, the file is flushed, and then the workflow's `on_object` makes it ours and says the
+status. The data set is never decoded here. Associations for other services go to pynetdicom (`handover`).
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
+import socket
+import ssl
 import threading
-import time
 import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.association import Association
-
 from triage.dicom import services
-from triage.dicom._guard import GuardedServer, ReceiverLimits, SpoolingDimse
+from triage.dicom.folder import IncomingFolder, abandoned
+from triage.dicom.handover import Handover, OtherServices, hand_over
 from triage.dicom.header import ObjectMismatch, read_header
 from triage.dicom.incoming import IncomingFile
+from triage.dicom.slots import Slots
+from triage.dicom.tls import PeerCertificate, peer_certificate
+from triage.dicom.upper import negotiation
+from triage.dicom.upper.association import Association, End, Provider, Sink
+from triage.dicom.upper.command import Command
+from triage.dicom.upper.doorstep import Doorstep, DoorstepLimits
+from triage.dicom.upper.negotiation import AcceptedContext, Agreement, Implementation
+from triage.dicom.upper.pdu import (
+    AssociateRequest,
+    InvalidPdu,
+    abort_pdu,
+    read_associate_request,
+    reject_pdu,
+)
+from triage.dicom.upper.states import Event, Machine
+from triage.dicom.upper.stream import Deadlines
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.study import InstanceHeader
 from triage.log import get_logger
@@ -36,18 +50,53 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
+BACKLOG = 128
+SPARE_ASSOCIATIONS = 30  # threads that judge or reject a request beside those that are established
 STOP_SECONDS = 5.0  # for aborted associations to end
 
-_PERMANENT, _TRANSIENT = 1, 2
+SERVED = {
+    services.VERIFICATION: services.TRANSFER_SYNTAXES,
+    **dict.fromkeys(services.STORAGE_CLASSES, services.TRANSFER_SYNTAXES),
+}
+_STORAGE = frozenset(services.STORAGE_CLASSES)
 
 log = get_logger()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReceiverLimits:
+    """standards 1.4 and 1.5, assurance 6.1. `associations` counts over all receiver processes of this machine."""
+
+    associations: int = 20
+    associations_per_address: int = 10
+    waiting: int = 512
+    waiting_per_address: int = 256
+    request_bytes: int = 65_536
+    request_seconds: float = 10.0
+    closing_seconds: float = 10.0
+    pdu_bytes: int = 1 << 20
+    pdu_seconds: float = 60.0
+    idle_seconds: float = 60.0
+    association_seconds: float = 3_600.0
+    object_bytes: int = 2 << 30
+    reserve_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks to be let in; `certificate` is what it has proved on a TLS connection."""
+
+    ae_title: str
+    address: str
+    certificate: PeerCertificate | None = None
+    tls: bool = False
+
+
 @dataclass(frozen=True)
 class ReceivedObject:
-    """One object as it lies in the incoming folder, flushed but not yet ours.
+    """One object as it lies in the incoming folder; when `on_object` sees it, it is flushed but not yet ours.
 
-    path     temporary Part 10 file; `on_object` renames it, what it leaves behind is removed
+    path     temporary Part 10 file; with success it is `on_object`'s, otherwise it is removed
     digest   SHA-256 of the whole file; equal for equal data sets in equal transfer syntax, whoever sent them
     """
 
@@ -73,29 +122,41 @@ class ReceivedObject:
         return self.header.transfer_syntax_uid
 
 
+def _no_seal(_: ReceivedObject) -> bytes:
+    return b""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReceiverConfig:
-    """incoming  folder on the spool's file system; may_call(calling AE title, address) decides who is let in."""
+    """incoming  folder on the spool's file system; may_call decides who is let in (raises Unavailable: not now).
+
+    seal  bytes that go to the file's end with the same flush, for `on_object` to take off again
+    """
 
     incoming: Path
     ae_title: str = "TRIAGE"
     host: str = "127.0.0.1"
     port: int = 11112  # 0: any free one, see `Receiver.port`
+    tls_port: int = 2762
+    tls: Callable[[], ssl.SSLContext] | None = None  # None: no TLS listener
     share_port: bool = False  # several receiver processes on one port (SO_REUSEPORT)
-    may_call: Callable[[str, str], bool]
+    may_call: Callable[[Caller], bool]
     limits: ReceiverLimits = field(default_factory=ReceiverLimits)
+    others: OtherServices = field(default_factory=OtherServices)
+    seal: Callable[[ReceivedObject], bytes] = _no_seal
 
 
 @dataclass
 class _Session:
-    """What we know of one connection."""
+    """What we know of one connection that has a thread."""
 
     association_id: str
-    address: str
-    calling_ae_title: str = ""
-    called_ae_title: str = ""
+    caller: Caller
+    called_ae_title: str
+    slot: int = -1  # descriptor that holds a place among the associations
     established: bool = False
     series_uids: set[str] = field(default_factory=set)
+    abort: Callable[[], None] = lambda: None  # of a handed-over association; ours look at `_stopping`
 
 
 class Receiver:
@@ -118,163 +179,246 @@ class Receiver:
         self._on_object = on_object
         self._on_association_end = on_association_end
         self._on_broken_disk = on_broken_disk
-        self._sessions: dict[Association, _Session] = {}
-        self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._server: GuardedServer | None = None
-        self._thread: threading.Thread | None = None
+        self._sessions: dict[str, _Session] = {}
+        self._changed = threading.Condition()  # guards _sessions
+        self._stopping = threading.Event()
+        self._ports: list[int] = []
 
     @property
     def port(self) -> int:
-        assert self._server is not None, "not started"
-        return int(self._server.server_address[1])
+        assert self._ports, "not started"
+        return self._ports[0]
+
+    @property
+    def tls_port(self) -> int:
+        assert len(self._ports) == 2, "not started, or no TLS listener"
+        return self._ports[1]
 
     @property
     def associations(self) -> int:
-        with self._lock:
+        with self._changed:
             return sum(s.established for s in self._sessions.values())
 
     def start(self) -> None:
-        """Listen. raises Unavailable when the port is taken."""
-        self._sweep()
-        limits = self.config.limits
-        ae = AE(ae_title=self.config.ae_title)
-        ae.require_called_aet = True
-        ae.maximum_pdu_size = limits.pdu_bytes
-        ae.maximum_associations = 10_000  # `_requested` counts, with a limit per address too
-        # The request lies whole in our buffer before an association begins: nothing of ACSE has to be waited for long.
-        ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 2, 60, limits.idle_seconds
-        ae.implementation_class_uid = services.IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = services.IMPLEMENTATION_VERSION_NAME
-        ae.add_supported_context(services.VERIFICATION)
-        for sop_class in services.STORAGE_CLASSES:
-            ae.add_supported_context(sop_class, list(services.TRANSFER_SYNTAXES))
-        try:
-            self._server = self._listen(ae)
-        except OSError as e:
-            raise Unavailable(f"cannot listen on {self.config.host}:{self.config.port}: {e.strerror}") from e
-        self._thread = threading.Thread(target=self._server.serve_forever, name="dicom-accept", daemon=True)
-        self._thread.start()
-        log.info("receiver.started", address=self.config.host, port=self.port)
-
-    def _listen(self, ae: AE) -> GuardedServer:
-        config = self.config
-        return GuardedServer(
-            ae,
-            (config.host, config.port),
-            limits=config.limits,
-            share_port=config.share_port,
-            new_path=self._new_path,
-            on_open=self._opened,
-            on_end=self._ended,
-            handlers=[
-                (evt.EVT_REQUESTED, self._requested),
-                (evt.EVT_ACCEPTED, self._accepted),
-                (evt.EVT_C_ECHO, lambda _: SUCCESS),
-                (evt.EVT_C_STORE, self._stored),
-            ],
+        """Listen. raises Unavailable when a port is taken."""
+        config, limits = self.config, self.config.limits
+        config.incoming.mkdir(parents=True, exist_ok=True)
+        with abandoned(config.incoming):
+            pass  # half received by processes that are gone; nobody was told that we have it
+        self._slots = Slots(
+            config.incoming.parent / "slots",
+            total=limits.associations,
+            per_address=limits.associations_per_address,
         )
+        listeners = [self._listener(config.port)]
+        if config.tls is not None:
+            listeners.append(self._listener(config.tls_port))
+        self._ports = [int(listener.getsockname()[1]) for listener in listeners]
+        self._folder = IncomingFolder(config.incoming)
+        self._doorstep = Doorstep(
+            self._admit,
+            DoorstepLimits(
+                request_bytes=limits.request_bytes,
+                request_seconds=limits.request_seconds,
+                closing_seconds=limits.closing_seconds,
+                places=limits.waiting,
+                places_per_address=limits.waiting_per_address,
+            ),
+        )
+        for listener, context in zip(listeners, (None, config.tls), strict=False):
+            self._doorstep.listen(listener, context)
+        self._doorstep.start()
+        log.info("receiver.started", address=config.host, port=self.port)
+
+    def _listener(self, port: int) -> socket.socket:
+        host = self.config.host
+        try:
+            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.config.share_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as e:
+            raise Unavailable(f"cannot listen on {host}:{port}: {e.strerror}") from e
+        return listener
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """No new associations; those running may end within the grace, the rest is aborted."""
-        if self._server is None or self._thread is None:
+        if not self._ports:
             return
-        self._server.close()
-        self._thread.join(timeout=5)
-        deadline = time.monotonic() + grace_seconds
-        while self.associations and time.monotonic() < deadline:
-            time.sleep(0.02)
-        with self._lock:
-            left = list(self._sessions)
-        for association in left:
-            association.abort(block=False)
-        deadline = time.monotonic() + STOP_SECONDS
-        for association in left:
-            association.join(timeout=max(0.0, deadline - time.monotonic()))
-        self._server = None
+        self._doorstep.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._sessions, timeout=grace_seconds)
+            left = list(self._sessions.values())
+        self._stopping.set()
+        for session in left:
+            session.abort()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._sessions, timeout=STOP_SECONDS)
+        self._folder.close()
+        self._ports = []
         log.info("receiver.stopped", count=len(left))
 
-    def _sweep(self) -> None:
-        """Remove what processes that are gone left half received; nobody was told that we have it."""
-        self.config.incoming.mkdir(parents=True, exist_ok=True)
-        for path in self.config.incoming.glob("*.part"):
-            owner = path.name.split("-")[0]
-            if not (owner.isdigit() and Path(f"/proc/{owner}").exists()) or owner == str(os.getpid()):
-                path.unlink(missing_ok=True)
+    # Called by the doorstep's thread: quick, and nothing that waits.
 
-    # Called by the association's threads.
-
-    def _new_path(self) -> Path:
-        return self.config.incoming / f"{os.getpid()}-{next(self._numbers)}.part"
-
-    def _opened(self, association: Association, address: str) -> None:
-        with self._lock:
-            self._sessions[association] = _Session(uuid.uuid4().hex, address)
-
-    def _requested(self, event: evt.Event) -> None:
-        """Let the caller in, or reject with the reason that makes a sender do the right thing (standards 1.2)."""
-        association = event.assoc
+    def _admit(self, connection: socket.socket, address: str, body: bytes, machine: Machine) -> None:
         try:
-            reason = self._reason_to_reject(association)
+            request = read_associate_request(body)
+        except InvalidPdu as e:
+            machine.on(Event.EVT19)
+            self._last_word(connection, address, machine, abort_pdu(2, e.reason))
+            return
+        caller = Caller(
+            request.calling_ae_title,
+            address,
+            peer_certificate(connection),
+            isinstance(connection, ssl.SSLSocket),
+        )
+        session = _Session(uuid.uuid4().hex, caller, request.called_ae_title)
+        with self._changed:
+            crowded = len(self._sessions) >= self.config.limits.associations + SPARE_ASSOCIATIONS
+            if not crowded:
+                self._sessions[session.association_id] = session
+        if crowded:
+            machine.on(Event.EVT6)
+            machine.on(Event.EVT8)
+            self._last_word(connection, address, machine, reject_pdu(*negotiation.LOCAL_LIMIT))
+            return
+        try:
+            threading.Thread(
+                target=self._serve,
+                args=(session, connection, request, body, machine),
+                name="dicom-association",
+                daemon=True,
+            ).start()
+        except RuntimeError:  # no thread left
+            self._over(session, End.REJECTED)
+            raise
+
+    def _last_word(self, connection: socket.socket, address: str, machine: Machine, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            connection.send(data)
+        self._doorstep.linger(connection, address, machine)
+
+    # Called by the association's thread.
+
+    def _serve(
+        self,
+        session: _Session,
+        connection: socket.socket,
+        request: AssociateRequest,
+        body: bytes,
+        machine: Machine,
+    ) -> None:
+        end = End.ABORTED
+        try:
+            reason = self._reason_to_reject(session, request)
+            if reason is None and self.config.others.wanted_by(request):
+                self._hand_over(session, connection, body)
+                return
+            end = Association(connection, machine, self._provider(session, reason)).serve(request)
+        except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
+            log.error("association.broken", association=session.association_id, error=type(e).__name__,
+                      stack=_where(e))  # fmt: skip
+        self._over(session, end)
+        self._doorstep.linger(connection, session.caller.address, machine)
+
+    def _reason_to_reject(self, session: _Session, request: AssociateRequest) -> tuple[int, int, int] | None:
+        """The reason that makes a sender do the right thing (standards 1.2), or None to let it in."""
+        caller = session.caller
+        reason = negotiation.refusal(request, self.config.ae_title)
+        try:
+            if reason is None:
+                slot = self._slots.take(caller.address)
+                session.slot = -1 if slot is None else slot
+                if slot is None:
+                    reason = negotiation.LOCAL_LIMIT
+                elif not self.config.may_call(caller):
+                    reason = negotiation.CALLING_AE_UNKNOWN
         except Exception as e:  # noqa: BLE001 (the association's door: in doubt it stays shut)
             log.error("association.not_judged", error=type(e).__name__)
-            reason = (_TRANSIENT, 3, 1)  # temporary congestion
-        if reason is None:
-            return
-        log.warning("association.rejected", address=association.requestor.address, code=str(reason))
-        association.acse.send_reject(*reason)
-        association.kill()
+            reason = negotiation.CONGESTION
+        if reason is not None:
+            log.warning("association.rejected", address=caller.address, code=str(reason))
+        return reason
 
-    def _reason_to_reject(self, association: Association) -> tuple[int, int, int] | None:
-        request = association.requestor.primitive
-        assert request is not None
+    def _provider(self, session: _Session, reason: tuple[int, int, int] | None) -> Provider:
         limits = self.config.limits
-        with self._lock:
-            session = self._sessions[association]
-            session.calling_ae_title = str(request.calling_ae_title).strip()
-            session.called_ae_title = str(request.called_ae_title).strip()
-            here = [s for s in self._sessions.values() if s.established]
-        from_there = sum(s.address == session.address for s in here)
-        if len(here) >= limits.associations or from_there >= limits.associations_per_address:
-            return _TRANSIENT, 3, 2  # local limit exceeded: come again
-        if not self.config.may_call(session.calling_ae_title, session.address):
-            return _PERMANENT, 1, 3  # calling AE title not recognised
-        return None
-
-    def _accepted(self, event: evt.Event) -> None:
-        with self._lock:
-            self._sessions[event.assoc].established = True
-
-    def _ended(self, association: Association) -> None:
-        """The association's thread is over, however that came."""
-        with self._lock:
-            session = self._sessions.pop(association, None)
-        dimse = association.dimse
-        assert isinstance(dimse, SpoolingDimse)
-        dimse.discard_files()
-        if session is None or not session.established:
-            return
-        aborted = not association.is_released
-        log.info(
-            "association.ended",
-            association=session.association_id,
-            state="aborted" if aborted else "released",
+        implementation = Implementation(
+            services.IMPLEMENTATION_CLASS_UID, services.IMPLEMENTATION_VERSION_NAME, limits.pdu_bytes
         )
-        try:
-            self._on_association_end(session.association_id, aborted, sorted(session.series_uids))
-        except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
-            log.error("association.end_lost", association=session.association_id, error=type(e).__name__)
 
-    def _stored(self, event: evt.Event) -> Dataset:
+        def judge(request: AssociateRequest) -> tuple[int, int, int] | Agreement:
+            if reason is not None:
+                return reason
+            session.established = True
+            return negotiation.agree(request, SERVED, implementation)
+
+        return Provider(
+            judge=judge,
+            begin=self._begin,
+            store=partial(self._store, session),
+            is_storage=_STORAGE.__contains__,
+            pdu_bytes=limits.pdu_bytes,
+            deadlines=Deadlines(limits.idle_seconds, limits.pdu_seconds, limits.association_seconds),
+            stopping=self._stopping.is_set,
+        )
+
+    def _hand_over(self, session: _Session, connection: socket.socket, body: bytes) -> None:
+        limits = self.config.limits
+
+        def over() -> None:
+            connection.close()
+            self._over(session, End.REJECTED)  # nothing of it concerns the index
+
+        association = hand_over(
+            Handover(
+                connection=connection,
+                address=(session.caller.address, 0),
+                request_body=body,
+                ae_title=self.config.ae_title,
+                idle_seconds=limits.idle_seconds,
+                pdu_seconds=limits.pdu_seconds,
+                association_seconds=limits.association_seconds,
+                on_end=over,
+            ),
+            self.config.others,
+        )
+        session.abort = lambda: association.abort(block=False)
+
+    def _over(self, session: _Session, end: End) -> None:
+        """The slot is free again before the peer can know that it is over."""
+        if session.slot >= 0:
+            os.close(session.slot)
+        if session.established:
+            log.info("association.ended", association=session.association_id, state=str(end))
+            try:
+                self._on_association_end(
+                    session.association_id, end is not End.RELEASED, sorted(session.series_uids)
+                )
+            except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
+                log.error("association.end_lost", association=session.association_id, error=type(e).__name__)
+        with self._changed:
+            self._sessions.pop(session.association_id, None)
+            self._changed.notify_all()
+
+    def _begin(self, context: AcceptedContext, command: Command) -> Sink:
+        return IncomingFile(
+            self._folder.new_file(),
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+            transfer_syntax_uid=context.transfer_syntax,
+            object_bytes=self.config.limits.object_bytes,
+            reserve_bytes=self.config.limits.reserve_bytes,
+        )
+
+    def _store(self, session: _Session, sink: Sink) -> tuple[int, str]:
         """Status of one C-STORE (standards 2.2)."""
-        incoming = getattr(event.request, "DataSet", None)
-        dimse = event.assoc.dimse
-        assert isinstance(incoming, IncomingFile) and isinstance(dimse, SpoolingDimse)
-        with self._lock:
-            session = self._sessions[event.assoc]
+        assert isinstance(sink, IncomingFile)
         status, comment = OUT_OF_RESOURCES, ""
         try:
-            status, comment = self._take(incoming, session)
+            status = self._take(sink, session)
         except ObjectMismatch as e:
             status, comment = DOES_NOT_MATCH, str(e)
         except Refused as e:
@@ -283,45 +427,41 @@ class Receiver:
             comment = e.strerror or "" if isinstance(e, OSError) else str(e)
         except Exception as e:  # noqa: BLE001 (the association's door: the sender must get an answer)
             status, comment = PROCESSING_FAILURE, "internal error"
-            # Where, not what: the text of an error may hold a patient's data.
-            where = "".join(traceback.format_tb(e.__traceback__)[-4:])
-            log.error(
-                "instance.failed", association=session.association_id, error=type(e).__name__, stack=where
-            )
-        finally:
-            incoming.discard()
-            dimse.answered(incoming)
+            log.error("instance.failed", association=session.association_id, error=type(e).__name__,
+                      stack=_where(e))  # fmt: skip
         if status != SUCCESS:
+            sink.discard()
             log.warning(
                 "instance.refused", association=session.association_id, status=f"{status:04X}", detail=comment
             )
-        answer = Dataset()
-        answer.Status = status
-        if comment and status != SUCCESS:
-            answer.ErrorComment = comment.encode("ascii", "replace").decode()[:64]  # LO (PS3.7 C)
-        return answer
+        return status, comment
 
-    def _take(self, incoming: IncomingFile, session: _Session) -> tuple[int, str]:
+    def _take(self, incoming: IncomingFile, session: _Session) -> int:
         if incoming.failure is not None:
             raise incoming.failure
+        incoming.begin_writeback()
+        received = ReceivedObject(
+            path=incoming.path,
+            digest=incoming.digest,
+            size=incoming.size,
+            header=read_header(incoming.path),
+            calling_ae_title=session.caller.ae_title,
+            called_ae_title=session.called_ae_title,
+            association_id=session.association_id,
+            address=session.caller.address,
+        )
+        seal = self.config.seal(received)
         try:
-            digest = incoming.make_durable()
+            incoming.make_durable(seal)
         except OSError as e:
             self._on_broken_disk(e)
             raise
-        header = read_header(incoming.path)
-        status = self._on_object(
-            ReceivedObject(
-                path=incoming.path,
-                digest=digest,
-                size=incoming.size,
-                header=header,
-                calling_ae_title=session.calling_ae_title,
-                called_ae_title=session.called_ae_title,
-                association_id=session.association_id,
-                address=session.address,
-            )
-        )
+        status = self._on_object(received)
         if status == SUCCESS:
-            session.series_uids.add(header.series_instance_uid)
-        return status, ""
+            session.series_uids.add(received.header.series_instance_uid)
+        return status
+
+
+def _where(error: Exception) -> str:
+    """Where, not what: the text of an error may hold a patient's data."""
+    return "".join(traceback.format_tb(error.__traceback__)[-4:])

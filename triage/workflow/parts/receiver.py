@@ -6,13 +6,14 @@ import os
 import socket
 import threading
 
-from triage.dicom._guard import ReceiverLimits
 from triage.dicom.receive import (
     OUT_OF_RESOURCES,
     SUCCESS,
+    Caller,
     ReceivedObject,
     Receiver,
     ReceiverConfig,
+    ReceiverLimits,
 )
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger
@@ -39,13 +40,13 @@ class Door:
         self._settings, self._database, self._spool, self._waker = settings, database, spool, waker
         self._site = site_of(settings)
 
-    def may_call(self, calling_ae_title: str, address: str) -> bool:
+    def may_call(self, caller: Caller) -> bool:
         """On loopback everybody; elsewhere peers by AE title and address alone (T1)."""
-        if address in LOOPBACK:
+        if caller.address in LOOPBACK:
             return True
         with self._database.read() as tx:  # a lost database raises Unavailable: the caller comes again later
-            hosts = peers.hosts_of(tx, calling_ae_title)
-        return any(address in _addresses(host) for host in hosts)
+            hosts = peers.hosts_of(tx, caller.ae_title)
+        return any(caller.address in _addresses(host) for host in hosts)
 
     def on_object(self, received: ReceivedObject) -> int:
         """Durable, then indexed, then 0000. What we cannot keep is A700: the sender comes again (P1, P2)."""
