@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHES = ("latency",)
+BENCHES = ("latency", "ingest")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -54,6 +54,7 @@ class DicomSettings(_Table):
     port: Port = 11112  # 104 needs privileges; 11112 is registered for DICOM
     ae_title: Annotated[str, Field(min_length=1, max_length=16)] = "TRIAGE"
     tls_port: Port = 2762
+    processes: Annotated[int, Field(ge=1, le=16)] = 2  # receivers on one port
     associations_max: Annotated[int, Field(ge=1, le=1000)] = 20
     associations_per_peer_max: Annotated[int, Field(ge=1, le=1000)] = 10
     object_bytes_max: Annotated[int, Field(ge=1 << 20)] = 2 << 30

@@ -126,11 +126,16 @@ def _no_seal(_: ReceivedObject) -> bytes:
     return b""
 
 
+def _leave(_: list[Path]) -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReceiverConfig:
     """incoming  folder on the spool's file system; may_call decides who is let in (raises Unavailable: not now).
 
-    seal  bytes that go to the file's end with the same flush, for `on_object` to take off again
+    seal     bytes that go to the file's end with the same flush, for `on_object` to take off again
+    take_up  is given, before the port opens, the files of processes that are gone; what it leaves is removed
     """
 
     incoming: Path
@@ -144,6 +149,7 @@ class ReceiverConfig:
     limits: ReceiverLimits = field(default_factory=ReceiverLimits)
     others: OtherServices = field(default_factory=OtherServices)
     seal: Callable[[ReceivedObject], bytes] = _no_seal
+    take_up: Callable[[list[Path]], None] = _leave
 
 
 @dataclass
@@ -203,8 +209,8 @@ class Receiver:
         """Listen. raises Unavailable when a port is taken."""
         config, limits = self.config, self.config.limits
         config.incoming.mkdir(parents=True, exist_ok=True)
-        with abandoned(config.incoming):
-            pass  # half received by processes that are gone; nobody was told that we have it
+        with abandoned(config.incoming) as left_behind:
+            config.take_up(left_behind)
         self._slots = Slots(
             config.incoming.parent / "slots",
             total=limits.associations,

@@ -2,12 +2,14 @@
 
     <root>/incoming/            files being written; swept at start when older than an hour
     <root>/objects/ab/<sha256>.dcm
+    <root>/aside/               acknowledged objects that could not be indexed; tried again when a receiver starts
 
 A name is a digest, so a UID never becomes a path (T4) and the same object twice is one file.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import time
@@ -15,17 +17,21 @@ from pathlib import Path
 
 from triage.domain.errors import Unavailable
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 class Spool:
     def __init__(self, root: Path, reserve_bytes: int = 0) -> None:
         self.root = root
         self.incoming = root / "incoming"
+        self.aside = root / "aside"
         self._objects = root / "objects"
         self._reserve_bytes = reserve_bytes
 
     def prepare(self) -> None:
         """Make the folders (all 256, so that no store has to sync a new one's parent)."""
         self.incoming.mkdir(parents=True, exist_ok=True)
+        self.aside.mkdir(exist_ok=True)
         for shard in range(256):
             (self._objects / f"{shard:02x}").mkdir(parents=True, exist_ok=True)
         for folder in (self._objects, self.root, self.root.parent):
@@ -44,6 +50,16 @@ class Spool:
         temporary.replace(target)
         _sync_folder(target.parent)
         return target
+
+    def sync_objects(self) -> None:
+        """Make every name under `objects` durable: one flush of the file system, not one for each of 256 folders."""
+        descriptor = os.open(self._objects, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _libc.syncfs(descriptor):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(self._objects))
+        finally:
+            os.close(descriptor)
 
     def remove(self, digest: str) -> None:
         """Take an object off the disk; its rows are gone already."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from triage.domain.study import InstanceHeader
 from triage.store import identity
@@ -134,6 +135,32 @@ def _is_of(tx: Connection, study_id: int, patient_id: int) -> bool:
     return held == survivor or (sent is not None and survivor == identity.survivor(tx, sent))
 
 
+def register_siblings(
+    tx: Connection, arrivals: list[Arrival], first: Registered, quiet_seconds: float, now: datetime
+) -> set[str]:
+    """Index further objects of a series that has just taken one, all at once; SOP Instance UIDs of those that are new.
+
+    The others are held already: `register` says what that means.
+    """
+    insert_many = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    rows = [
+        {"sop_instance_uid": a.header.sop_instance_uid, **_instance_values(a, first.series_id, now)}
+        for a in arrivals
+    ]
+    statement = insert_many(instance).on_conflict_do_nothing(index_elements=["sop_instance_uid"])
+    inserted = set(tx.execute(statement.returning(instance.c.sop_instance_uid), rows).scalars())
+    if inserted:
+        _touch(tx, arrivals[-1], first.study_id, first.series_id, quiet_seconds, now, count=len(inserted))
+    return inserted
+
+
+def is_held(tx: Connection, digest: str) -> bool:
+    """Do we hold an object of this content, as an instance or kept aside?"""
+    held_as_instance = select(instance.c.id).where(instance.c.digest == digest)
+    kept_aside = select(quarantine.c.id).where(quarantine.c.digest == digest)
+    return any(tx.execute(query.limit(1)).first() for query in (held_as_instance, kept_aside))
+
+
 def _find_instance(tx: Connection, sop_instance_uid: str) -> Any:
     columns = (instance.c.id, instance.c.series_id, instance.c.digest)
     return tx.execute(select(*columns).where(instance.c.sop_instance_uid == sop_instance_uid)).first()
@@ -184,19 +211,25 @@ def _instance_values(arrival: Arrival, series_id: int, now: datetime) -> dict[st
 
 
 def _touch(
-    tx: Connection, arrival: Arrival, study_id: int, series_id: int, quiet_seconds: float, now: datetime
+    tx: Connection,
+    arrival: Arrival,
+    study_id: int,
+    series_id: int,
+    quiet_seconds: float,
+    now: datetime,
+    count: int = 1,
 ) -> bool:
     was = tx.execute(
         select(series.c.state, series.c.instance_count, series.c.expected_count).where(
             series.c.id == series_id
         )
     ).one()
-    counted = was.expected_count is not None and was.instance_count + 1 >= was.expected_count
+    counted = was.expected_count is not None and was.instance_count + count >= was.expected_count
     tx.execute(
         update(series)
         .where(series.c.id == series_id)
         .values(
-            instance_count=series.c.instance_count + 1,
+            instance_count=series.c.instance_count + count,
             last_instance_at=now,
             state="receiving",
             complete_because="",

@@ -88,6 +88,52 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
     return Intake(registered.arrived, registered.study_id, registered.series_id, tuple(wake))
 
 
+def intake_group(tx: Connection, arrivals: Sequence[Arrival], site: Site, now: datetime) -> list[Intake]:
+    """`intake` for several objects, in their order. Slices of one series cost one insert and one touch together."""
+    taken: dict[int, Intake] = {}
+    series: dict[tuple[str, ...], list[int]] = {}
+    for i, arrival in enumerate(arrivals):
+        h = arrival.header
+        key = (h.patient_id, h.issuer_of_patient_id, h.study_instance_uid, h.series_instance_uid)
+        series.setdefault(key, []).append(i)
+    for members in series.values():
+        first, *rest = members
+        taken[first] = intake(tx, arrivals[first], site, now)
+        if (
+            taken[first].arrived is Arrived.NEW
+            and arrivals[first].header.sop_class_uid not in RADIOGRAPH_CLASSES
+        ):
+            rest = _take_siblings(tx, arrivals, taken, first, rest, site, now)
+        for i in rest:
+            taken[i] = intake(tx, arrivals[i], site, now)
+    return [taken[i] for i in range(len(arrivals))]
+
+
+def _take_siblings(
+    tx: Connection,
+    arrivals: Sequence[Arrival],
+    taken: dict[int, Intake],
+    first: int,
+    rest: list[int],
+    site: Site,
+    now: datetime,
+) -> list[int]:
+    """Index those of `rest` that are plainly new objects of the first one's series; returns the others."""
+    unique = {arrivals[i].header.sop_instance_uid: i for i in reversed(rest)}
+    unique.pop(arrivals[first].header.sop_instance_uid, None)
+    films = {i for i in rest if arrivals[i].header.sop_class_uid in RADIOGRAPH_CLASSES}
+    plain = [i for i in sorted(unique.values()) if i not in films]
+    if not plain:
+        return rest
+    known = taken[first]
+    registered = studies.Registered(Arrived.NEW, known.study_id, known.series_id, 0)
+    new = studies.register_siblings(tx, [arrivals[i] for i in plain], registered, site.quiet_seconds, now)
+    for i in plain:
+        if arrivals[i].header.sop_instance_uid in new:
+            taken[i] = Intake(Arrived.NEW, known.study_id, known.series_id)
+    return [i for i in rest if i not in taken]
+
+
 def request_runs(
     tx: Connection,
     detector: str,

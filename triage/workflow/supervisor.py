@@ -127,7 +127,13 @@ class Supervisor:
         environment["TRIAGE_BROKER__URL"] = broker_url
         collects = settings.folder.path is not None or bool(settings.pull)
         for name in only or [part for part in PARTS if part != "collector" or collects]:
-            self.parts.append(Part(name, _command(name, settings), self._of_part(name, environment)))
+            command, own = _command(name, settings), self._of_part(name, environment)
+            if name != "receiver":
+                self.parts.append(Part(name, command, own))
+                continue
+            # A port of 0 is any free one, which two processes would not share.
+            for number in range(settings.dicom.processes if settings.dicom.port else 1):
+                self.parts.append(Part(name, command, {**own, "TRIAGE_RECEIVER": str(number + 1)}))
         self._database = Database(settings.database_url)
         self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()
         self.stopping = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from pathlib import Path
 
 from triage.dicom.receive import (
-    OUT_OF_RESOURCES,
     SUCCESS,
     Caller,
     ReceivedObject,
@@ -15,16 +15,14 @@ from triage.dicom.receive import (
     ReceiverConfig,
     ReceiverLimits,
 )
-from triage.domain.errors import Refused, Unavailable
+from triage.dicom.seal import Entry, seal_of
 from triage.log import get_logger
-from triage.settings import LOOPBACK, Settings
+from triage.settings import LOOPBACK
 from triage.store import peers, studies
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.store.studies import Arrived
 from triage.workflow.celery import Waker
-from triage.workflow.complete import complete_series
-from triage.workflow.intake import arrival_of, intake
+from triage.workflow.indexer import Desk, Indexer, recover
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.site import site_of
 
@@ -36,9 +34,8 @@ NODE = os.uname().nodename[:24]
 class Door:
     """Binds the receiver's callbacks to the workflow."""
 
-    def __init__(self, settings: Settings, database: Database, spool: Spool, waker: Waker) -> None:
-        self._settings, self._database, self._spool, self._waker = settings, database, spool, waker
-        self._site = site_of(settings)
+    def __init__(self, database: Database, indexer: Indexer) -> None:
+        self._database, self._indexer = database, indexer
 
     def may_call(self, caller: Caller) -> bool:
         """On loopback everybody; elsewhere peers by AE title and address alone (T1)."""
@@ -49,41 +46,24 @@ class Door:
         return any(caller.address in _addresses(host) for host in hosts)
 
     def on_object(self, received: ReceivedObject) -> int:
-        """Durable, then indexed, then 0000. What we cannot keep is A700: the sender comes again (P1, P2)."""
-        self._spool.require_space()
-        size = received.size
-        self._spool.adopt(received.path, received.digest)
-        arrival = arrival_of(
-            received.header,
-            received.digest,
-            size,
-            received.calling_ae_title,
-            f"{NODE}:{received.association_id}",
-        )
-        try:
-            with self._database.write() as tx:
-                taken = intake(tx, arrival, self._site, clock())
-        except Unavailable as error:
-            log.error("instance.not_indexed", digest=received.digest, error=str(error))
-            return OUT_OF_RESOURCES
-        self._waker.wake(taken.wake)
-        if taken.arrived is not Arrived.NEW:
-            log.warning(
-                "instance.kept_aside", reason=taken.arrived.value, sop_instance_uid=received.sop_instance_uid
-            )
+        """Bytes and index entry are durable in one file (`seal`): 0000. The rows follow (decision 0006)."""
+        self._indexer.put(received)
         return SUCCESS
 
     def on_association_end(self, association_id: str, aborted: bool, _: list[str]) -> None:
-        """The transfer is over: judge its series at once rather than at the next sweep."""
-        try:
-            with self._database.write() as tx:
-                touched = studies.association_ended(tx, f"{NODE}:{association_id}", aborted, clock())
-            for series_id in touched:
-                with self._database.write() as tx:
-                    wake = complete_series(tx, series_id, self._site, clock())
-                self._waker.wake(wake)
-        except (Unavailable, Refused) as error:
-            log.warning("association.end_not_recorded", association=association_id, error=str(error))
+        self._indexer.ended(association_id, aborted)
+
+
+def seal(received: ReceivedObject) -> bytes:
+    entry = Entry(
+        digest=received.digest,
+        size=received.size,
+        calling_ae_title=received.calling_ae_title,
+        called_ae_title=received.called_ae_title,
+        association_id=received.association_id,
+        address=received.address,
+    )
+    return seal_of(entry, received.transfer_syntax_uid)
 
 
 def _addresses(host: str) -> set[str]:
@@ -106,13 +86,30 @@ def main() -> int:
         broken.set()
         stop.set()
 
-    door = Door(settings, database, spool, Waker(settings.broker.url.get_secret_value()))
+    desk = Desk(
+        database=database,
+        spool=spool,
+        site=site_of(settings),
+        waker=Waker(settings.broker.url.get_secret_value()),
+        clock=clock,
+        receiver_id=f"{NODE}/{os.environ.get('TRIAGE_RECEIVER', '1')}",
+    )
+    indexer = Indexer(desk, on_broken_disk)
+    door = Door(database, indexer)
+
+    def take_up(left_behind: list[Path]) -> None:
+        """Before the port is open: what dead processes had acknowledged, then the end of their associations."""
+        recover(desk, left_behind)
+        with database.write() as tx:
+            studies.forget_associations(tx, desk.receiver_id, clock())
+
     receiver = Receiver(
         ReceiverConfig(
             incoming=spool.incoming,
             ae_title=settings.dicom.ae_title,
             host=settings.dicom.host,
             port=settings.dicom.port,
+            share_port=True,
             may_call=door.may_call,
             limits=ReceiverLimits(
                 associations=settings.dicom.associations_max,
@@ -121,18 +118,19 @@ def main() -> int:
                 idle_seconds=settings.dicom.idle_seconds,
                 reserve_bytes=settings.dicom.reserve_bytes,
             ),
+            seal=seal,
+            take_up=take_up,
         ),
         on_object=door.on_object,
         on_association_end=door.on_association_end,
         on_broken_disk=on_broken_disk,
     )
-    with database.write() as tx:
-        studies.forget_associations(tx, NODE, clock())
     receiver.start()
-    beat = Beat(database, f"receiver@{NODE}")
+    beat = Beat(database, f"receiver@{desk.receiver_id}")
     beat.start()
     while not stop.wait(1.0):
         pass
     receiver.stop()
+    indexer.close()
     beat.leave()
     return BROKEN_DISK if broken.is_set() else 0
