@@ -54,6 +54,10 @@ class DicomSettings(_Table):
     port: Port = 11112  # 104 needs privileges; 11112 is registered for DICOM
     ae_title: Annotated[str, Field(min_length=1, max_length=16)] = "TRIAGE"
     tls_port: Port = 2762
+    tls_certificate: str = ""  # PEM file with the chain; with it we listen on tls_port too
+    tls_key: str = ""  # PEM file
+    tls_ca: str = ""  # PEM file: who signed the peers' certificates, or these themselves
+    tls_clients: Literal["required", "none"] = "required"  # none: encrypted, but nobody proves who it is
     processes: Annotated[int, Field(ge=1, le=16)] = 2  # receivers on one port
     associations_max: Annotated[int, Field(ge=1, le=1000)] = 20
     associations_per_peer_max: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -73,6 +77,14 @@ class DicomSettings(_Table):
         0  # where peers may bring reports of storage commitment by a call of their own; 0: nowhere
     )
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant (shown on /health)
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> DicomSettings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.tls_certificate and self.tls_clients == "required" and not self.tls_ca:
+            raise ValueError('tls_ca is missing; or say tls_clients = "none" if peers shall prove nothing')
+        return self
 
 
 class WebSettings(_Table):

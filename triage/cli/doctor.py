@@ -27,6 +27,7 @@ from triage.domain.errors import TriageError
 from triage.settings import LOOPBACK, Settings
 from triage.store import events, migrate
 from triage.store.database import SQLITE_FLOOR, Database
+from triage.workflow import certificates
 from triage.workflow.broker import private_broker
 from triage.workflow.health import SILENT, checks
 from triage.workflow.releases import on_disk
@@ -208,6 +209,16 @@ def _encryption(settings: Settings) -> Iterator[Check]:
     """What leaves this machine unencrypted; whether it may is judged by the settings check."""
     outside = [n for n, host in (("dicom", settings.dicom.host), ("web", settings.web.host), ("hl7", settings.hl7.host))
                if host not in LOOPBACK]  # fmt: skip
+    watched = certificates.checks(settings, datetime.now(UTC))
+    for check in watched:
+        yield Check(
+            check["name"],
+            "ok" if check["ok"] else "wrong",
+            check["detail"],
+            "" if check["ok"] else check["fix"],
+        )
+    if watched:
+        return
     if not outside:
         yield Check("certificate", "ok", "none is needed: every port listens on loopback alone")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -10,6 +11,7 @@ from triage.cli.common import actor, open_database, result, say
 from triage.cli.main import State
 from triage.store import peers
 from triage.workflow import peering
+from triage.workflow.certificates import certificate_fingerprint
 
 
 @click.group()
@@ -25,12 +27,20 @@ def peer() -> None:
 )
 @click.option("--port", required=True, type=click.IntRange(1, 65535))
 @click.option("--tls", is_flag=True, help="Speak TLS with it.")
+@click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file: on our TLS port it is known by this certificate alone.",
+)
 @click.pass_obj
-def add(state: State, name: str, aet: str, host: str, port: int, tls: bool) -> None:
+def add(state: State, name: str, aet: str, host: str, port: int, tls: bool, certificate: Path | None) -> None:
     """Let a peer call us, and know where it is."""
+    sha256 = certificate_fingerprint(certificate) if certificate else ""
     database = open_database(state.settings())
     with database.write() as tx:
-        peering.add(tx, name, aet, host, port, tls=tls, by=actor(), now=datetime.now(UTC))
+        peering.add(
+            tx, name, aet, host, port, tls=tls, certificate_sha256=sha256, by=actor(), now=datetime.now(UTC)
+        )
     database.close()
     say(f"peer {name}: {aet} at {host}:{port}{' with TLS' if tls else ''}. Test it: triage echo {name}")
 

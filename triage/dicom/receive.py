@@ -142,6 +142,7 @@ class ReceiverConfig:
     ae_title: str = "TRIAGE"
     host: str = "127.0.0.1"
     port: int = 11112  # 0: any free one, see `Receiver.port`
+    tls_host: str = ""  # empty: as host
     tls_port: int = 2762
     tls: Callable[[], ssl.SSLContext] | None = None  # None: no TLS listener
     share_port: bool = False  # several receiver processes on one port (SO_REUSEPORT)
@@ -216,9 +217,9 @@ class Receiver:
             total=limits.associations,
             per_address=limits.associations_per_address,
         )
-        listeners = [self._listener(config.port)]
+        listeners = [self._listener(config.host, config.port)]
         if config.tls is not None:
-            listeners.append(self._listener(config.tls_port))
+            listeners.append(self._listener(config.tls_host or config.host, config.tls_port))
         self._ports = [int(listener.getsockname()[1]) for listener in listeners]
         self._folder = IncomingFolder(config.incoming)
         self._doorstep = Doorstep(
@@ -236,8 +237,7 @@ class Receiver:
         self._doorstep.start()
         log.info("receiver.started", address=config.host, port=self.port)
 
-    def _listener(self, port: int) -> socket.socket:
-        host = self.config.host
+    def _listener(self, host: str, port: int) -> socket.socket:
         try:
             listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

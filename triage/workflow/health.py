@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from triage.settings import Settings
 from triage.store import alerts, constancy, dispatches, events, runs
+from triage.workflow import certificates
 
 BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
@@ -27,6 +28,7 @@ def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         _outputs(tx, now),
         _constancy(tx, settings, now),
         _disk(settings),
+        *certificates.checks(settings, now),
     ]
 
 

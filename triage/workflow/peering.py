@@ -11,9 +11,18 @@ from triage.store import audit, peers
 
 
 def add(
-    tx: Connection, name: str, ae_title: str, host: str, port: int, *, tls: bool, by: str, now: datetime
+    tx: Connection,
+    name: str,
+    ae_title: str,
+    host: str,
+    port: int,
+    *,
+    tls: bool,
+    certificate_sha256: str = "",
+    by: str,
+    now: datetime,
 ) -> None:
-    """Let a peer call us, and know where it is.
+    """Let a peer call us, and know where it is. With a certificate, our TLS port knows it by that alone.
 
     raises  Refused for what is no name, AE title, address or port; Conflict when the name is taken
     """
@@ -24,11 +33,12 @@ def add(
         raise Refused(f"{host!r} is no address")
     if not 1 <= port <= 65535:
         raise Refused("a port lies between 1 and 65535")
-    if not peers.add(tx, name, title, host, port, tls=tls):
+    if not peers.add(tx, name, title, host, port, tls=tls, certificate_sha256=certificate_sha256):
         raise Conflict(f"a peer called {name} exists; remove it first: triage peer remove {name}")
-    audit.append(
-        tx, now, by, "peer.added", "peer", name, {"ae_title": title, "host": host, "port": port, "tls": tls}
-    )
+    detail = {"ae_title": title, "host": host, "port": port, "tls": tls}
+    if certificate_sha256:
+        detail["certificate_sha256"] = certificate_sha256
+    audit.append(tx, now, by, "peer.added", "peer", name, detail)
 
 
 def remove(tx: Connection, name: str, *, by: str, now: datetime) -> None:

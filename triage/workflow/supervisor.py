@@ -82,11 +82,12 @@ def _die_with_parent() -> None:
 
 def check_exposure(settings: Settings) -> None:
     """Closed until opened: raises Misconfigured, with what mends it, for an open address without protection."""
-    if settings.dicom.host not in LOOPBACK and not settings.dicom.insecure_plain:
+    dicom = settings.dicom
+    if dicom.host not in LOOPBACK and not dicom.insecure_plain and not dicom.tls_certificate:
         raise Misconfigured(
-            f"dicom.host {settings.dicom.host} is not loopback and DICOM is not encrypted here. Name the peers "
-            "(triage peer add NAME --aet AET --host HOST --port PORT), put a TLS proxy in front, or say "
-            "dicom.insecure_plain = true if the network is trusted."
+            f"dicom.host {dicom.host} is not loopback and DICOM is not encrypted here. Name the peers "
+            "(triage peer add NAME --aet AET --host HOST --port PORT) and set dicom.tls_certificate, tls_key and "
+            "tls_ca, or say dicom.insecure_plain = true if the network is trusted."
         )
     hl7 = settings.hl7
     if hl7.host not in LOOPBACK and hl7.cert_file is None and not hl7.insecure_plain:

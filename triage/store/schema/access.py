@@ -14,6 +14,7 @@ peer = Table(
     Column("host", String(255), nullable=False),
     Column("port", Integer, nullable=False),
     Column("tls", Boolean, nullable=False, server_default=text("false")),
+    Column("certificate_sha256", String(64), nullable=False, server_default=""),  # shown on our TLS port
 )
 
 user = Table(

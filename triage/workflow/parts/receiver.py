@@ -16,12 +16,14 @@ from triage.dicom.receive import (
     ReceiverLimits,
 )
 from triage.dicom.seal import Entry, seal_of
+from triage.dicom.tls import PeerCertificate, ServerContexts
 from triage.log import get_logger
-from triage.settings import LOOPBACK
-from triage.store import peers, studies
+from triage.settings import LOOPBACK, Settings
+from triage.store import audit, peers, studies
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.celery import Waker
+from triage.workflow.certificates import tls_files
 from triage.workflow.indexer import Desk, Indexer, recover
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.site import site_of
@@ -38,12 +40,27 @@ class Door:
         self._database, self._indexer = database, indexer
 
     def may_call(self, caller: Caller) -> bool:
-        """On loopback everybody; elsewhere peers by AE title and address alone (T1)."""
+        """On loopback everybody; elsewhere peers by AE title and address alone (T1); by certificate where one was
+        asked for, wherever the call comes from (standards 9.1)."""
+        if caller.certificate is not None:
+            return self._has_proved(caller.ae_title, caller.certificate, caller.address)
         if caller.address in LOOPBACK:
             return True
         with self._database.read() as tx:  # a lost database raises Unavailable: the caller comes again later
             hosts = peers.hosts_of(tx, caller.ae_title)
         return any(caller.address in _addresses(host) for host in hosts)
+
+    def _has_proved(self, ae_title: str, certificate: PeerCertificate, address: str) -> bool:
+        with self._database.read() as tx:
+            titles = peers.titles_of_certificate(tx, certificate.sha256, certificate.names)
+        if ae_title in titles:
+            return True
+        with self._database.write() as tx:
+            audit.append(
+                tx, clock(), f"dicom:{ae_title}", "security.certificate_refused", "certificate", certificate.sha256,
+                {"calling_ae_title": ae_title, "address": address, "known_as": sorted(titles)},
+            )  # fmt: skip
+        return False
 
     def on_object(self, received: ReceivedObject) -> int:
         """Bytes and index entry are durable in one file (`seal`): 0000. The rows follow (decision 0006)."""
@@ -64,6 +81,12 @@ def seal(received: ReceivedObject) -> bytes:
         address=received.address,
     )
     return seal_of(entry, received.transfer_syntax_uid)
+
+
+def plain_host(settings: Settings) -> str:
+    """Where DICOM listens unencrypted: beyond loopback only when that is meant."""
+    beyond = settings.dicom.host not in LOOPBACK
+    return "127.0.0.1" if beyond and not settings.dicom.insecure_plain else settings.dicom.host
 
 
 def _addresses(host: str) -> set[str]:
@@ -95,6 +118,7 @@ def main() -> int:
         receiver_id=f"{NODE}/{os.environ.get('TRIAGE_RECEIVER', '1')}",
     )
     indexer = Indexer(desk, on_broken_disk)
+    files = tls_files(settings)
     door = Door(database, indexer)
 
     def take_up(left_behind: list[Path]) -> None:
@@ -107,8 +131,11 @@ def main() -> int:
         ReceiverConfig(
             incoming=spool.incoming,
             ae_title=settings.dicom.ae_title,
-            host=settings.dicom.host,
+            host=plain_host(settings),
             port=settings.dicom.port,
+            tls_host=settings.dicom.host,
+            tls_port=settings.dicom.tls_port,
+            tls=ServerContexts(files) if files is not None else None,
             share_port=True,
             may_call=door.may_call,
             limits=ReceiverLimits(

@@ -1,0 +1,76 @@
+"""Who a certificate is, and when ours ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from tests.certificates import Authority
+from triage.dicom.receive import Caller
+from triage.dicom.tls import PeerCertificate
+from triage.settings import DicomSettings, Settings
+from triage.store import peers, schema
+from triage.store.database import Database
+from triage.workflow.certificates import checks
+from triage.workflow.parts.receiver import Door, plain_host
+
+PINNED, BY_NAME = "a" * 64, "b" * 64
+
+
+def test_a_certificate_may_call_itself_what_its_peer_is_called(any_database: Database) -> None:
+    with any_database.write() as tx:
+        peers.add(tx, "ct", "CT1", "10.0.0.7", 104, tls=True, certificate_sha256=PINNED)
+        peers.add(tx, "mr", "MR1", "mr1.hospital", 104, tls=True)
+        peers.add(tx, "old", "OLD", "mr1.hospital", 104, tls=False)
+    door = Door(any_database, None)  # type: ignore[arg-type]
+
+    def lets_in(title: str, sha256: str, *names: str) -> bool:
+        return door.may_call(Caller(title, "127.0.0.1", PeerCertificate(sha256, names)))
+
+    assert lets_in("CT1", PINNED)
+    assert lets_in("MR1", BY_NAME, "mr1.hospital")
+    assert not lets_in("MR1", PINNED, "10.0.0.7")
+    assert not lets_in("CT1", BY_NAME, "10.0.0.7")  # it is known by another certificate
+    assert not lets_in("OLD", BY_NAME, "mr1.hospital")  # it does not speak TLS
+    assert not lets_in("CT1", BY_NAME)
+    with any_database.read() as tx:
+        refused = tx.execute(select(schema.audit_event.c.act)).scalars().all()
+    assert refused == ["security.certificate_refused"] * 4
+
+
+def settings_with(folder: Path, days: int) -> Settings:
+    authority = Authority(folder)
+    certificate, key = authority.issue("triage.hospital", days=days)
+    tls = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_ca": str(authority.ca)}
+    return Settings(dicom=DicomSettings(host="0.0.0.0", **tls))
+
+
+@pytest.mark.parametrize(("days", "ok"), [(365, True), (20, False)])
+def test_the_end_is_said_a_month_before(days: int, ok: bool, tmp_path: Path) -> None:
+    [check] = checks(settings_with(tmp_path, days), datetime.now(UTC))
+    assert check["ok"] is ok
+    assert "ends on" in check["detail"]
+
+
+def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, 90)
+    Path(settings.dicom.tls_key).write_text("nothing")
+    [check] = checks(settings, datetime.now(UTC))
+    assert not check["ok"]
+    assert checks(Settings(), datetime.now(UTC)) == []
+
+
+def test_plain_stays_at_home_when_the_world_gets_tls(tmp_path: Path) -> None:
+    assert plain_host(settings_with(tmp_path, 90)) == "127.0.0.1"
+    assert plain_host(Settings(dicom=DicomSettings(host="0.0.0.0", insecure_plain=True))) == "0.0.0.0"
+
+
+def test_half_a_configuration_is_refused() -> None:
+    with pytest.raises(ValidationError, match="go together"):
+        DicomSettings(tls_certificate="x.pem")
+    with pytest.raises(ValidationError, match="tls_ca"):
+        DicomSettings(tls_certificate="x.pem", tls_key="x.key")
