@@ -54,12 +54,14 @@ class IncomingFolder:
             self._spare.extend(fresh)
 
     def close(self) -> None:
+        """What lies here and is not taken away yet stays ours until the process ends."""
         with self._refilling:
             for path in self._spare:
                 path.unlink(missing_ok=True)
             self._spare.clear()
-        _lock_path(self.path, self._owner).unlink(missing_ok=True)
-        os.close(self._lock_file)
+        if not any(self.path.glob(f"{self._owner}.*.part")):
+            _lock_path(self.path, self._owner).unlink(missing_ok=True)
+            os.close(self._lock_file)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from triage.dicom import services
@@ -56,7 +57,7 @@ class IncomingFile:
 
     def __init__(
         self,
-        path: Path,
+        place: Callable[[], Path],
         *,
         sop_class_uid: str,
         sop_instance_uid: str,
@@ -64,7 +65,7 @@ class IncomingFile:
         object_bytes: int,
         reserve_bytes: int,
     ) -> None:
-        self.path = path
+        self.path: Path | None = None  # no place, no file: then there is a failure
         self.size = 0
         self.failure: OSError | Refused | None = None
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -73,6 +74,7 @@ class IncomingFile:
         self._hash = hashlib.sha256()
         try:
             preamble = part10_preamble(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+            self.path = path = place()
             free = os.statvfs(path.parent)
             if free.f_bavail * free.f_frsize < reserve_bytes:
                 raise OSError(errno.ENOSPC, "free space is below the reserve")
@@ -125,4 +127,5 @@ class IncomingFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self.path.unlink(missing_ok=True)
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

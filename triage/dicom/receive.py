@@ -411,7 +411,7 @@ class Receiver:
 
     def _begin(self, context: AcceptedContext, command: Command) -> Sink:
         return IncomingFile(
-            self._folder.new_file(),
+            self._folder.new_file,
             sop_class_uid=command.sop_class_uid,
             sop_instance_uid=command.sop_instance_uid,
             transfer_syntax_uid=context.transfer_syntax,
@@ -445,6 +445,7 @@ class Receiver:
     def _take(self, incoming: IncomingFile, session: _Session) -> int:
         if incoming.failure is not None:
             raise incoming.failure
+        assert incoming.path is not None
         incoming.begin_writeback()
         received = ReceivedObject(
             path=incoming.path,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from triage.settings import Settings
 from triage.store import alerts, constancy, dispatches, events, runs
+from triage.store.spool import Spool
 from triage.workflow import certificates
 
 BEAT_SECONDS = 5.0
@@ -28,6 +29,7 @@ def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         _outputs(tx, now),
         _constancy(tx, settings, now),
         _disk(settings),
+        *_aside(settings),
         *certificates.checks(settings, now),
     ]
 
@@ -114,6 +116,13 @@ def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, A
         return {"name": "constancy", "ok": False, "detail": f"no check since {oldest:%Y-%m-%d %H:%M:%S} UTC",
                 "since": oldest.isoformat()}  # fmt: skip
     return {"name": "constancy", "ok": True, "detail": f"last check passed, begun {oldest:%H:%M:%S} UTC"}
+
+
+def _aside(settings: Settings) -> list[dict[str, Any]]:
+    """Acknowledged objects that could not be indexed: said as long as there are any."""
+    count = sum(1 for _ in Spool(settings.spool).aside.glob("*"))
+    detail = f"{count} acknowledged objects could not be indexed; they are tried again when a receiver starts"
+    return [{"name": "index", "ok": False, "detail": detail}] if count else []
 
 
 def _disk(settings: Settings) -> dict[str, Any]:

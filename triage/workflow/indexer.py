@@ -1,4 +1,4 @@
-"""Brings acknowledged objects into the index, several at a time (decision 0006).
+"""Brings acknowledged objects into the index, several at a time (decision 0007).
 
 An object's bytes and its index entry are durable in one file before its sender hears success. What follows here
 changes nothing when done twice, and is done again after any crash: a second name by content, the rows, the seal cut

@@ -63,7 +63,7 @@ class Door:
         return False
 
     def on_object(self, received: ReceivedObject) -> int:
-        """Bytes and index entry are durable in one file (`seal`): 0000. The rows follow (decision 0006)."""
+        """Bytes and index entry are durable in one file (`seal`): 0000. The rows follow (decision 0007)."""
         self._indexer.put(received)
         return SUCCESS
 
