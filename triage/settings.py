@@ -54,9 +54,6 @@ class DicomSettings(_Table):
     port: Port = 11112  # 104 needs privileges; 11112 is registered for DICOM
     ae_title: Annotated[str, Field(min_length=1, max_length=16)] = "TRIAGE"
     tls_port: Port = 2762
-    tls_certificate: str = ""  # PEM file with the chain; with it we listen on tls_port too
-    tls_key: str = ""  # PEM file
-    tls_ca: str = ""  # PEM file: who signed the peers' certificates, or these themselves
     tls_clients: Literal["required", "none"] = "required"  # none: encrypted, but nobody proves who it is
     processes: Annotated[int, Field(ge=1, le=16)] = 2  # receivers on one port
     associations_max: Annotated[int, Field(ge=1, le=1000)] = 20
@@ -67,7 +64,8 @@ class DicomSettings(_Table):
         256 << 20
     )  # below this much free disk stores are answered A700
     archive: str = ""  # name of the peer that is asked how many slices a series has; "" asks nobody
-    tls_certificate: Path | None = None  # PEM, ours: what peers see of us; the key is not readable by others
+    # PEM, ours: what peers see of us, and with it we listen on tls_port too; the key is not readable by others
+    tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None  # PEM: who signed the peers' certificates, or these themselves
     worklist: str = (

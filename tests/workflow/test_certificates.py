@@ -45,8 +45,9 @@ def test_a_certificate_may_call_itself_what_its_peer_is_called(any_database: Dat
 def settings_with(folder: Path, days: int) -> Settings:
     authority = Authority(folder)
     certificate, key = authority.issue("triage.hospital", days=days)
-    tls = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_ca": str(authority.ca)}
-    return Settings(dicom=DicomSettings(host="0.0.0.0", **tls))
+    return Settings(
+        dicom=DicomSettings(host="0.0.0.0", tls_certificate=certificate, tls_key=key, tls_ca=authority.ca)
+    )
 
 
 @pytest.mark.parametrize(("days", "ok"), [(365, True), (20, False)])
@@ -58,7 +59,8 @@ def test_the_end_is_said_a_month_before(days: int, ok: bool, tmp_path: Path) -> 
 
 def test_a_certificate_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, 90)
-    Path(settings.dicom.tls_key).write_text("nothing")
+    assert settings.dicom.tls_key is not None
+    settings.dicom.tls_key.write_text("nothing")
     [check] = checks(settings, datetime.now(UTC))
     assert not check["ok"]
     assert checks(Settings(), datetime.now(UTC)) == []
@@ -71,6 +73,6 @@ def test_plain_stays_at_home_when_the_world_gets_tls(tmp_path: Path) -> None:
 
 def test_half_a_configuration_is_refused() -> None:
     with pytest.raises(ValidationError, match="go together"):
-        DicomSettings(tls_certificate="x.pem")
+        DicomSettings(tls_certificate=Path("x.pem"))
     with pytest.raises(ValidationError, match="tls_ca"):
-        DicomSettings(tls_certificate="x.pem", tls_key="x.key")
+        DicomSettings(tls_certificate=Path("x.pem"), tls_key=Path("x.key"))

@@ -16,10 +16,11 @@ WARN = timedelta(days=30)
 def tls_files(settings: Settings) -> TlsFiles | None:
     """The files of the DICOM TLS port, None when it is not configured."""
     dicom = settings.dicom
-    if not dicom.tls_certificate:
+    if dicom.tls_certificate is None or dicom.tls_key is None:
         return None
-    ca = Path(dicom.tls_ca) if dicom.tls_clients == "required" else None
-    return TlsFiles(Path(dicom.tls_certificate), Path(dicom.tls_key), ca)
+    return TlsFiles(
+        dicom.tls_certificate, dicom.tls_key, dicom.tls_ca if dicom.tls_clients == "required" else None
+    )
 
 
 def checks(settings: Settings, now: datetime) -> list[dict[str, Any]]:
