@@ -36,18 +36,18 @@ class Reception:
     def log(self) -> Path:
         return self.home / "log.txt"
 
-    def start(self, *prefix: str) -> None:
-        command = [
-            *prefix,
-            sys.executable,
-            "-m",
-            "triage.cli.main",
-            "--config",
-            str(self.home / "triage.toml"),
-            "up",
-        ]
+    def start(self) -> None:
+        config = str(self.home / "triage.toml")
+        self._run([sys.executable, "-m", "triage.cli.main", "--config", config, "up", "--only", "receiver"])
+
+    def start_one_under(self, *prefix: str) -> None:
+        """One receiver without a supervisor, run by another program."""
+        self._run([*prefix, sys.executable, "-m", "triage.workflow.parts", "receiver", "1"])
+
+    def _run(self, command: list[str]) -> None:
+        environment = {**os.environ, "TRIAGE_CONFIG": str(self.home / "triage.toml")}
         with self.log.open("ab") as log:
-            self.supervisor = subprocess.Popen([*command, "--only", "receiver"], stdout=log, stderr=log)
+            self.supervisor = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.wait()
 
     def wait(self, within_seconds: float = 300) -> None:
@@ -81,7 +81,7 @@ class Reception:
 
     def send(self, paths: Sequence[Path], calling: str) -> list[SendResult]:
         return send(
-            paths, host="127.0.0.1", port=self.port, calling=calling, called="TRIAGE", timeout_seconds=30
+            paths, host="127.0.0.1", port=self.port, calling=calling, called="TRIAGE", timeout_seconds=120
         )
 
     def database(self) -> Database:
@@ -93,12 +93,13 @@ class Reception:
 
 
 @contextlib.contextmanager
-def reception(home: Path, *, processes: int = 2, prefix: Sequence[str] = ()) -> Iterator[Reception]:
+def reception(home: Path, *, traced_by: Sequence[str] = ()) -> Iterator[Reception]:
+    """traced_by  program that runs one receiver; without it two run under their supervisor"""
     home.mkdir(parents=True)
     made = Reception(home, free_port())
     values = {
         "home": str(home),
-        "dicom": {"port": made.port, "processes": processes},
+        "dicom": {"port": made.port, "processes": 2},
         "broker": {"url": "redis://127.0.0.1:1/0"},
     }
     (home / "triage.toml").write_text(as_toml(values))
@@ -108,7 +109,10 @@ def reception(home: Path, *, processes: int = 2, prefix: Sequence[str] = ()) -> 
         policies.ensure_first(tx, datetime.now(UTC))
     database.close()
     try:
-        made.start(*prefix)
+        if traced_by:
+            made.start_one_under(*traced_by)
+        else:
+            made.start()
         yield made
     finally:
         made.stop()

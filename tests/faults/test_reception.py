@@ -131,9 +131,9 @@ def test_success_leaves_only_after_the_flush_of_a_durable_name(tmp_path: Path) -
         pytest.skip("strace is not installed: the order of system calls not shown")
     trace = tmp_path / "trace.txt"
     calls = "trace=openat,write,fsync,fdatasync,sendto"
-    prefix = ("strace", "-f", "-ttt", "-y", "-s", "96", "-o", str(trace), "-e", calls)
+    strace = ("strace", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "96", "-o", str(trace), "-e", calls)
     slices = builders.save_all(builders.ct_slices(20), tmp_path / "ct")
-    with reception(tmp_path / "home", processes=1, prefix=prefix) as hospital:
+    with reception(tmp_path / "home", traced_by=strace) as hospital:
         assert all(r.ok for r in hospital.send(slices, "ORDER"))
     assert _check_order(trace.read_text(errors="replace")) == len(slices)
 
