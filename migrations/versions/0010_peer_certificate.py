@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008_peer_certificate"
-down_revision = "0007_workitems"
+revision = "0010_peer_certificate"
+down_revision = "0009_quality"
 branch_labels = None
 depends_on = None
 
