@@ -59,21 +59,26 @@ class _Instructions(ctypes.Structure):
 
 def confine(cpu_seconds: int, address_space: int = ADDRESS_SPACE) -> None:
     """Give up every right that decoding does not need; there is no way back. raises OSError when the kernel refuses."""
-    for what, most in (
-        (resource.RLIMIT_AS, address_space),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    limit(cpu_seconds, address_space)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if platform.machine() == "x86_64":  # elsewhere the limits and the user of the process must do
         program = _program(os.getpid())
         code = ctypes.create_string_buffer(program, len(program))
         filter_ = _Instructions(len(program) // 8, ctypes.addressof(code))
         _prctl(_PR_SET_SECCOMP, _FILTER_MODE, ctypes.byref(filter_))
+
+
+def limit(cpu_seconds: int, address_space: int = ADDRESS_SPACE, file_bytes: int = 0) -> None:
+    """Bounds on time and memory, and an end with the parent: all that a library which opens files of its own can bear."""
+    for what, most in (
+        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _program(pid: int) -> bytes:

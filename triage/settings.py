@@ -248,6 +248,9 @@ class Settings(BaseSettings):
     constancy_seconds: Seconds = 900.0
     retention_days: Annotated[int, Field(ge=1)] = 60
     detectors: tuple[str, ...] = ("chest_xray", "lung_nodule")
+    runtime: Literal["openvino", "torch", "cuda"] = (
+        "openvino"  # what computes; cuda: torch in bfloat16 on a GPU
+    )
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
     dicom: DicomSettings = DicomSettings()

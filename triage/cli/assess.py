@@ -14,6 +14,7 @@ from triage.cli.main import State
 from triage.domain.suitability import SENTENCES, ReasonCode
 from triage.workflow.offline import assess_files
 from triage.workflow.overlay import OverlayWriter
+from triage.workflow.releases import chosen_detector
 
 NOTHING_READABLE = 4
 
@@ -23,16 +24,26 @@ NOTHING_READABLE = 4
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--detector", type=str, help="Only this detector.")
 @click.option(
+    "--release", "version", help="This release of --detector instead of the shipped one (models list)."
+)
+@click.option(
     "--overlay", type=click.Path(file_okay=False, path_type=Path), help="Write pictures with outlines here."
 )
 @click.pass_obj
 def assess(
-    state: State, paths: tuple[Path, ...], as_json: bool, detector: str | None, overlay: Path | None
+    state: State,
+    paths: tuple[Path, ...],
+    as_json: bool,
+    detector: str | None,
+    version: str | None,
+    overlay: Path | None,
 ) -> int:
     """Run suitability and detectors on files or folders; a tool of QA: places and measurements are given."""
     settings = state.settings()
     if detector is not None and detector not in settings.detectors:
         raise click.BadParameter(f"there are {', '.join(settings.detectors)}", param_hint="--detector")
+    if version is not None and detector is None:
+        raise click.UsageError("--release needs --detector: which detector's release is it?")
     console = Console(stderr=True)
     writer = OverlayWriter(overlay, paths) if overlay else None
     with console.status("assessing") as status:
@@ -41,6 +52,7 @@ def assess(
             (detector,) if detector else settings.detectors,
             progress=lambda uid: status.update(f"series {uid}") if console.is_terminal else None,
             keep=writer.keep if writer else lambda _, __: None,
+            load=lambda name: chosen_detector(settings, name, version),
         )
     if writer:
         say(f"{writer.written} pictures in {overlay}")

@@ -12,7 +12,6 @@ import os
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from triage.cli.common import result, say
 from triage.cli.main import State
 from triage.domain.errors import Misconfigured
 from triage.settings import PullSettings, RouteSettings, Settings
+from triage.workflow.releases import KNOWN
 from triage.workflow.routes import client_context
 from triage.workflow.supervisor import check_exposure
 
@@ -67,10 +67,9 @@ def check(state: State) -> int:
 
 def problems(settings: Settings) -> Iterator[str]:
     """What types and ranges cannot show: files that must be there, names that must be known, doors left open."""
-    known = {p.name for p in entry_points(group="triage.detectors")}
     for name in settings.detectors:
-        if name not in known:
-            yield f"detectors: no detector is called {name!r}; there are {', '.join(sorted(known))}"
+        if name not in KNOWN:
+            yield f"detectors: no detector is called {name!r}; there are {', '.join(KNOWN)}"
     for route in settings.routes:
         try:
             client_context(route)

@@ -11,7 +11,7 @@ from triage.cli.main import State
 from triage.dicom.pixels import Decoder
 from triage.qa import evaluate_films, evaluate_scans
 from triage.workflow.offline import film_reader, scan_reader
-from triage.workflow.releases import load_detector
+from triage.workflow.releases import chosen_detector
 
 
 @click.command()
@@ -26,6 +26,7 @@ from triage.workflow.releases import load_detector
     "--comparator", type=click.Path(exists=True, path_type=Path), help="CSV of another model's scores."
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write CSV and a page here.")
+@click.option("--release", "version", help="Evaluate this release instead of the shipped one (models list).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option(
     "--robust",
@@ -41,14 +42,16 @@ def evaluate(
     nodules: Path | None,
     comparator: Path | None,
     out: Path | None,
+    version: str | None,
     as_json: bool,
     robust: bool,
     at_least: float | None,
 ) -> int:
-    """Evaluate the active release of DETECTOR."""
-    if detector not in state.settings().detectors:
-        raise click.BadParameter(f"there are {', '.join(state.settings().detectors)}", param_hint="DETECTOR")
-    loaded = load_detector(detector)
+    """Evaluate the shipped release of DETECTOR, or another one on disk."""
+    settings = state.settings()
+    if detector not in settings.detectors:
+        raise click.BadParameter(f"there are {', '.join(settings.detectors)}", param_hint="DETECTOR")
+    loaded = chosen_detector(settings, detector, version)
     with Decoder() as decoder:
         if detector == "chest_xray":
             document = evaluate_films.evaluate(

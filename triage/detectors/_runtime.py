@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triage.domain.errors import Misconfigured
+
 Array = NDArray[np.float32]
+RUNTIMES = ("openvino", "torch", "cuda")
 # Largest difference of a raw probability from the one computed with OpenVINO; tests hold every runtime to it.
 BOUND = {"openvino": 1e-3, "torch-cpu": 1e-3, "torch-cuda": 0.03}
 _library: Any = None  # a torch Library that is collected takes its operators with it
@@ -61,6 +65,10 @@ class TorchNetwork:
     def __init__(self, module: Any, device: str, threads: int) -> None:
         import torch
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise Misconfigured(
+                'runtime = "cuda", but torch sees no CUDA device here: set runtime = "openvino"'
+            )
         torch.set_num_threads(threads)
         self._torch, self._device = torch, device
         self._module = module.eval().to(device)
@@ -75,6 +83,22 @@ class TorchNetwork:
             out = self._module(torch.from_numpy(np.ascontiguousarray(batch)).to(self._device))
         outputs = out if isinstance(out, tuple | list) else (out,)
         return tuple(o.float().cpu().numpy() for o in outputs)
+
+
+def open_network(runtime: str, xml: Path, weights: Path, build: Callable[[], Any]) -> Network:
+    """One network of a release on the runtime that the site chose.
+
+    xml      OpenVINO IR; weights: the same network's safetensors for the module that `build` makes
+    raises   Misconfigured for a runtime that is unknown, or that this machine or this release has not
+    """
+    if runtime == "openvino":
+        return OpenVinoNetwork(xml, inference_threads())
+    if runtime not in RUNTIMES:
+        raise Misconfigured(f"runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}")
+    if not weights.exists():
+        raise Misconfigured(f'{weights.parent.name} has no weights for torch: set runtime = "openvino"')
+    module = load_safetensors(build(), weights)
+    return TorchNetwork(module, "cuda" if runtime == "cuda" else "cpu", inference_threads())
 
 
 def inference_threads() -> int:

@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triage.detectors._film import PreparedFilm, prepare, resized, to_received
-from triage.detectors._runtime import (
-    Network,
-    OpenVinoNetwork,
-    TorchNetwork,
-    inference_threads,
-    load_safetensors,
-)
+from triage.detectors._runtime import Network, open_network
 from triage.detectors.calibration import Calibration
 from triage.detectors.protocol import Detection
 from triage.detectors.releases import Release, load_release
 from triage.detectors.suitability import Gate, UprightFilm, turned_back
-from triage.domain.errors import Misconfigured
 from triage.domain.finding import Location
 from triage.domain.image import Radiograph
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
-RUNTIMES = ("openvino", "torch", "cuda")
 _SHORTEST_SIDE = 200  # pixels; standards 4.1
 _RAYS = 32  # corners of an outline
 _FALL = 0.5  # an outline lies where the map has fallen half way from its peak to its median
@@ -98,29 +91,28 @@ def load(folder: Path, runtime: str = "openvino") -> ChestXray:
 
 
 def _network(release: Release, stem: str, runtime: str) -> Network:
-    if runtime == "openvino":
-        return OpenVinoNetwork(release.folder / f"{stem}.xml", inference_threads())
-    if runtime not in RUNTIMES:
-        raise Misconfigured(f"runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}")
-    from triage.detectors._nets2d import build  # torch: workers on OpenVINO never load it
-
     description = release.content["network" if stem == "model" else stem]
     weights = release.folder / ("weights.safetensors" if stem == "model" else f"{stem}.safetensors")
-    module = load_safetensors(build(description), weights)
-    return TorchNetwork(module, "cuda" if runtime == "cuda" else "cpu", inference_threads())
+
+    def build() -> Any:
+        from triage.detectors._nets2d import build  # torch: workers on OpenVINO never load it
+
+        return build(description)
+
+    return open_network(runtime, release.folder / f"{stem}.xml", weights, build)
 
 
 def _location(prepared: PreparedFilm, upright: UprightFilm, place: NDArray[np.float32]) -> Location:
     """Outline around the peak of a finding's map, in pixels of the received image. Side is not guessed (H13)."""
-    outline = (turned_back(x, y, upright.turns) for x, y in _outline(place))
-    return Location(outline=tuple(_rounded(to_received(prepared, x, y)) for x, y in outline))
+    corners = (turned_back(x, y, upright.turns) for x, y in outline(place))
+    return Location(outline=tuple(_rounded(to_received(prepared, x, y)) for x, y in corners))
 
 
 def _rounded(point: tuple[float, float]) -> tuple[float, float]:
     return round(point[0], 1), round(point[1], 1)
 
 
-def _outline(place: NDArray[np.float32]) -> list[tuple[float, float]]:
+def outline(place: NDArray[np.float32]) -> list[tuple[float, float]]:
     """Closed polygon, x and y from 0 to 1: from the peak outwards along rays until the map has fallen."""
     rows, columns = place.shape
     top, left = divmod(int(place.argmax()), columns)

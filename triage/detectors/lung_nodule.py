@@ -7,6 +7,7 @@ what `scaled` and `_grid.resample` make, and training uses the same two function
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from triage.detectors.measure import WALL_MM, measure
 from triage.detectors.protocol import Detection
 from triage.detectors.regions import on_slices
 from triage.detectors.releases import Release, load_release
-from triage.domain.errors import Misconfigured
 from triage.domain.finding import Band, Finding, Location, Measurements, SliceMask
 from triage.domain.image import Volume
 from triage.domain.suitability import NotSuitableError, ReasonCode
@@ -62,18 +62,16 @@ def load(folder: Path, runtime: str = "openvino") -> LungNodule:
     raises   Misconfigured when a file of the release is absent or changed
     """
     release = load_release(folder)
-    threads = _runtime.inference_threads()
-    networks: list[_runtime.Network] = []
-    for part in ("finder", "judge"):
-        if runtime == "openvino":
-            networks.append(_runtime.OpenVinoNetwork(folder / f"{part}.xml", threads))
-        elif runtime in ("torch", "cuda"):
-            module = _module(part, release.content)
-            _runtime.load_safetensors(module, folder / f"{part}.safetensors")
-            networks.append(_runtime.TorchNetwork(module, "cuda" if runtime == "cuda" else "cpu", threads))
-        else:
-            raise Misconfigured(f"no runtime {runtime!r} for lung_nodule; it knows openvino, torch and cuda")
-    return LungNodule(release, networks[0], networks[1])
+    finder, judge = (
+        _runtime.open_network(
+            runtime,
+            folder / f"{part}.xml",
+            folder / f"{part}.safetensors",
+            partial(_module, part, release.content),
+        )
+        for part in ("finder", "judge")
+    )
+    return LungNodule(release, finder, judge)
 
 
 def _module(part: str, content: dict[str, Any]) -> Any:

@@ -14,13 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triage.domain.errors import Misconfigured
+from triage.domain.errors import Misconfigured, Refused
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")  # a folder's name and a column's width
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,16 @@ class Release:
     @property
     def title(self) -> str:
         return f"{self.detector} {self.version}"
+
+    @property
+    def loader(self) -> str:
+        """Entry point of the group `triage.detectors` whose code reads this release: its detector's own unless stated."""
+        return str(self.content.get("loader", self.detector))
+
+    @property
+    def calibrated(self) -> bool:
+        """False for imported weights whose probabilities nobody fitted yet: they may run in shadow alone."""
+        return bool(self.content.get("calibrated", True))
 
     @property
     def not_covered(self) -> tuple[str, ...]:
@@ -91,6 +107,33 @@ def seal_release(folder: Path, content: dict[str, Any]) -> Release:
     document = {**content, "files": files}
     (folder / "release.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     return load_release(folder)
+
+
+@contextmanager
+def new_folder(models: Path, detector: str, version: str) -> Iterator[Path]:
+    """An empty folder that becomes models/<detector>/<version> when the block ends well, and read-only with it.
+
+    raises  Refused when the version is no version or exists: a release never changes
+    """
+    if not _VERSION.fullmatch(version):
+        raise Refused(
+            f"{version!r} is no version: 1 to 40 letters, digits, dots, pluses, dashes and underscores"
+        )
+    target = models / detector / version
+    if target.exists():
+        raise Refused(f"{detector} {version} exists and releases do not change: choose another version")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+    try:
+        yield making
+        for file in making.iterdir():
+            file.chmod(0o444)
+        making.chmod(0o755)
+        making.rename(target)
+        target.chmod(0o555)
+    finally:
+        if making.exists():
+            shutil.rmtree(making)
 
 
 def _sha256(path: Path) -> str:

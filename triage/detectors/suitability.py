@@ -42,11 +42,13 @@ class UprightFilm:
 
     square  (SIDE, SIDE) float32, upright, bone bright
     turns   quarter turns (counter-clockwise) that made it upright; notes says it in words
+    inverted  its greys were turned round before that
     """
 
     square: NDArray[np.float32]
     turns: int
     notes: tuple[str, ...]
+    inverted: bool = False
 
 
 class Gate:
@@ -81,7 +83,8 @@ class Gate:
         Polarity first: what is a turn can be told much better on a film whose bones are bright.
         """
         notes: list[str] = []
-        if self._ask(square)[2][1] >= self._sure:
+        inverted = bool(self._ask(square)[2][1] >= self._sure)
+        if inverted:
             square = 1.0 - square
             notes.append("inverted greys put right")
         turn = self._ask(square)[1]
@@ -89,7 +92,7 @@ class Gate:
         if turns:
             square = np.rot90(square, turns)
             notes.append(f"rotated by {90 * turns} degrees to stand upright")
-        return UprightFilm(np.ascontiguousarray(square), turns, tuple(notes))
+        return UprightFilm(np.ascontiguousarray(square), turns, tuple(notes), inverted)
 
     def _refusal(self, kinds: NDArray[np.float64]) -> NotSuitable | None:
         if kinds[0] >= self._accept:

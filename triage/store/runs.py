@@ -66,6 +66,19 @@ def activate_release(tx: Connection, release_id: int) -> None:
     tx.execute(update(release).where(release.c.id == release_id).values(state="active"))
 
 
+def note_acceptance(
+    tx: Connection, release_id: int, *, calibrated: bool, constancy: dict[str, Any] | None = None
+) -> None:
+    """What was seen of a site's own release.
+
+    constancy  its answer to the phantom, for one that need not flag it; None: the phantom must be flagged
+    """
+    values: dict[str, Any] = {"calibrated": calibrated}
+    if constancy is not None:
+        values["constancy"] = constancy
+    tx.execute(update(release).where(release.c.id == release_id).values(values))
+
+
 def releases(tx: Connection, *states: str) -> list[dict[str, Any]]:
     query = select(release).order_by(release.c.detector, release.c.id)
     if states:
@@ -319,13 +332,14 @@ def add_findings(tx: Connection, run_id: int, study_id: int, findings: Sequence[
 
 
 def current(tx: Connection, study_id: int) -> list[dict[str, Any]]:
-    """Runs that count (asked for as more than a shadow, not superseded), oldest first, with `detector`, `version`.
+    """Runs that count (asked for as more than a shadow, not superseded), oldest first, with `detector`, `version` and
+    what the release answers to the phantom (`constancy`).
 
     What a run was asked for decides, not what its release became: an activated shadow release counts from its next
     run on (I19, I20).
     """
     rows = tx.execute(
-        select(run, release.c.detector, release.c.version)
+        select(run, release.c.detector, release.c.version, release.c.constancy)
         .join(release, release.c.id == run.c.release_id)
         .where(run.c.study_id == study_id, run.c.state != RunState.SUPERSEDED.value, run.c.queue != SHADOW)
         .order_by(run.c.id)

@@ -16,6 +16,10 @@ def propose(tx: Connection, release_id: int, by: str, reason: str, now: datetime
     release = _release(tx, release_id)
     if release["state"] == "active":
         raise Refused("this release is active already")
+    if not release["calibrated"]:
+        raise Refused(
+            "nobody calibrated this release: its probabilities mean nothing here (triage models calibrate)"
+        )
     _check_reason(reason)
     if any(p["state"] == "open" and p["release_id"] == release_id for p in proposals.listing(tx)):
         raise Conflict("this is proposed already; a second person confirms it")

@@ -15,6 +15,7 @@ import pydicom
 from sqlalchemy import Connection
 
 from triage.domain.alerting import AlertState
+from triage.domain.finding import Finding
 from triage.domain.run import RunState
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.log import get_logger
@@ -27,6 +28,7 @@ from triage.workflow.site import NewId
 DEADLINE = timedelta(seconds=60)  # outages are told within one interval and this (P11)
 SEED = 20_261
 CT_SLICES = 150
+DRIFT = 0.05  # of a probability: the same release answers the same, whatever decodes and computes
 FINDING_OF = {"chest_xray": "pneumothorax", "lung_nodule": "nodule"}
 log = get_logger()
 
@@ -75,10 +77,22 @@ def _verdict(tx: Connection, check: dict[str, Any]) -> tuple[bool | None, str]:
     if run["state"] != RunState.COMPLETED.value:
         return False, f"run ended as {run['state']} {run['reason_code']}".strip()
     found = runs.findings_of_runs(tx, [run["id"]])[run["id"]]
+    accepted = run["constancy"]
+    if accepted and not accepted["flagged"]:
+        return _as_accepted(found, accepted)
     if any(f.name == check["finding_name"] and f.actionable for f in found):
         seconds = (run["finished_at"] - check["started_at"]).total_seconds()
         return True, f"flagged after {seconds:.1f} s"
     return False, f"the known {check['finding_name']} was not flagged"
+
+
+def _as_accepted(found: Sequence[Finding], accepted: dict[str, Any]) -> tuple[bool, str]:
+    """For a release that does not flag the phantom: does it still answer what it did when it took effect?"""
+    name, before = accepted["finding"], accepted["probability"]
+    now = max((f.probability for f in found if f.name == name), default=0.0)
+    return abs(
+        now - before
+    ) <= DRIFT, f"{name} {now:.3f}, {before:.3f} when the release took effect (no flag expected)"
 
 
 def _put_away(tx: Connection, study_instance_uid: str, now: datetime) -> None:

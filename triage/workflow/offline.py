@@ -62,11 +62,13 @@ def assess_files(
     detectors: tuple[str, ...],
     progress: Callable[[str], None] = lambda _: None,
     keep: Callable[[InstanceHeader, Any], None] = lambda _, __: None,
+    load: Callable[[str], Any] = load_detector,
 ) -> dict[str, Any]:
     """The contract of `assess --json` (architecture 8).
 
     detectors  names to run; an input that none of them wants is a run not_analysed(WRONG_MODALITY)
     keep       called with (header, Detection) of each completed run, for overlays
+    load       the detector of a name; the shipped active release unless the caller wants another
     """
     found, refused = read_headers(paths)
     studies: dict[str, list[dict[str, Any]]] = {}
@@ -78,7 +80,7 @@ def assess_files(
             if detector is not None and detector not in detectors:
                 continue
             if answer is None and detector is not None and detector not in loaded:
-                loaded[detector] = load_detector(detector)
+                loaded[detector] = load(detector)
             run = _run(detector, loaded.get(detector or ""), inputs, answer, decoder, keep)
             studies.setdefault(header.study_instance_uid, []).append(run)
     return {

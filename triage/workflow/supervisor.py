@@ -25,7 +25,7 @@ from triage.store import policies, runs
 from triage.store.database import Database
 from triage.workflow.broker import Broker, private_broker
 from triage.workflow.parts.common import clock
-from triage.workflow.releases import register_releases
+from triage.workflow.releases import places_of, register_releases
 
 log = get_logger()
 PARTS = (
@@ -106,7 +106,7 @@ def prepare(settings: Settings, database: Database) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     with database.write() as tx:
         policies.ensure_first(tx, clock())
-        register_releases(tx, settings.detectors, clock())
+        register_releases(tx, settings.detectors, clock(), places_of(settings))
 
 
 class Supervisor:

@@ -28,6 +28,9 @@ release = Table(
     Column("state", String(16), nullable=False),
     Column("not_covered", JSON, nullable=False),
     Column("registered_at", UtcTime, nullable=False),
+    Column("calibrated", Boolean, nullable=False, server_default=text("true")),  # false: shadow alone
+    # {"finding", "probability", "flagged"}: what a site's own release answered to the phantom when it was proposed.
+    Column("constancy", JSON(none_as_null=True)),
     one_of("state", "active", "shadow", "retired"),
     # At most one active release of a detector.
     Index(

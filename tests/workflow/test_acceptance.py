@@ -1,0 +1,41 @@
+"""What is asked of a site's own release before it counts: calibrated, and held to its answer to the phantom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.factories import NOON
+from tests.workflow.desk import Desk
+from triage.detectors.releases import Release
+from triage.domain.errors import Refused
+from triage.domain.finding import Band, Finding
+from triage.store import runs
+from triage.workflow import acceptance, activation
+from triage.workflow.constancy import _as_accepted
+
+
+def test_a_release_that_nobody_calibrated_is_not_proposed(desk: Desk) -> None:
+    with desk.database.write() as tx:
+        raw = runs.register_release(tx, "chest_xray", "raw-1", "digest-raw", [], NOON)
+        runs.note_acceptance(tx, raw, calibrated=False)
+        with pytest.raises(Refused, match="nobody calibrated"):
+            activation.propose(tx, raw, "ada", "better", NOON)
+        runs.note_acceptance(tx, raw, calibrated=True)
+        activation.propose(tx, raw, "ada", "better", NOON)
+    with pytest.raises(Refused, match="triage models calibrate chest_xray raw-1"):
+        acceptance.require_calibrated(
+            Release("chest_xray", "raw-1", Path("/nowhere"), "d", {"calibrated": False})
+        )
+
+
+def test_a_release_that_knows_no_phantoms_is_held_to_its_own_answer() -> None:
+    accepted = {"finding": "pneumothorax", "probability": 0.12, "flagged": False}
+
+    def found(p: float) -> list[Finding]:
+        return [Finding("pneumothorax", p, p, Band.LOW, False)]
+
+    assert _as_accepted(found(0.13), accepted)[0]
+    assert not _as_accepted(found(0.30), accepted)[0]
+    assert not _as_accepted([], accepted)[0]
