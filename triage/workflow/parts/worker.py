@@ -19,7 +19,7 @@ from triage.store.spool import Spool
 from triage.workflow.assess import Worker
 from triage.workflow.celery import ASSESS, make_app
 from triage.workflow.parts.common import Beat, clock, settings_of_process
-from triage.workflow.releases import Loader
+from triage.workflow.releases import Loader, places_of
 from triage.workflow.site import new_id, site_of
 
 log = get_logger()
@@ -29,7 +29,7 @@ _process: dict[str, Any] = {}  # what `worker_process_init` made in this child
 def make_worker(settings: Settings) -> Worker:
     """Everything one process needs to assess runs, with the active and shadow releases loaded."""
     database = Database(settings.database_url)
-    loader = Loader()
+    loader = Loader(settings.runtime, places_of(settings))
     with database.read() as tx:
         live = runs.releases(tx, "active", "shadow")
     for release in live:
