@@ -7,6 +7,7 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing="$missing $2"
 need redis-server redis-server
 need storescu dcmtk
 need Orthanc orthanc
+need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
 need /usr/lib/postgresql/15/bin/initdb postgresql-15
 need chromium chromium
 need dciodvfy dicom3tools

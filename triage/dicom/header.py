@@ -23,7 +23,7 @@ _REQUIRED = {
     0x0020000D: "Study Instance UID (0020,000D)",
     0x0020000E: "Series Instance UID (0020,000E)",
 }
-_CODE: Wanted = dict.fromkeys((0x00080100, 0x00080102, 0x00080104))
+_CODE: Wanted = dict.fromkeys((0x00080005, 0x00080100, 0x00080102, 0x00080104))
 
 # Functional groups of one frame (PS3.3 C.7.6.16.2, C.8.15.3): what geometry and rescale need.
 FRAME_GROUPS: Wanted = {
