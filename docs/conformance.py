@@ -14,7 +14,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_description
 from pydicom.uid import UID
 
-from triage.dicom import associate, commitment, query, services
+from triage.dicom import associate, commitment, mwl, query, services
 from triage.dicom.header import WANTED
 from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX, SEND_RETRY_SECONDS
@@ -67,13 +67,15 @@ def statement() -> str:
             [
                 ("Verification", services.VERIFICATION, "`triage echo`, the Test button"),
                 ("Study Root Query, SERIES level", query.STUDY_ROOT_FIND, "how many slices a CT has (`dicom.archive`)"),
+                ("Modality Worklist", mwl.MODALITY_WORKLIST_FIND, "studies without an order (`dicom.worklist`)"),
                 ("Storage", "as created, below", "each `[[outlets]]` by C-STORE"),
                 ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "each outlet with `commitment = true`"),
             ],
         ),
         f"Sending is repeated after {', '.join(map(str, SEND_RETRY_SECONDS))} s and hourly, {SEND_ATTEMPTS_MAX} times in "
         "all, after A7xx, 0110H, silence and a peer that is away. A9xx, Cxxx, 0122H, 0124H, 0117H and a class that the peer "
-        "does not accept are not repeated. A commitment report is taken on the association of the request; it is asked for "
+        "does not accept are not repeated. A commitment report is taken on the association of the request, and by a call of "
+        "the peer's own at `dicom.commitment_port`; commitment is asked for "
         f"again after {', '.join(f'{w.total_seconds() / 3600:.0f}' for w in COMMIT_RETRY)} hours, "
         "under a new Transaction UID each time.",
         "## Objects that are created",

@@ -17,11 +17,13 @@ from tests.dicom.objects.judges import content_items, named
 from tests.factories import NOON, Clock, an_arrival, digest_of, uid
 from triage.domain.errors import Unavailable
 from triage.domain.finding import Finding, Mode
+from triage.settings import Settings
 from triage.store import audit, reading, runs, studies
 from triage.store.database import Database
 from triage.store.schema import finding, instance, output, run
 from triage.store.spool import Spool
 from triage.workflow import publish
+from triage.workflow.preview import Previewer
 from triage.workflow.publish import Publisher
 
 SECOND = timedelta(seconds=1)
@@ -328,3 +330,16 @@ def test_an_instance_from_before_a_field_was_kept_is_still_read(bench: Bench) ->
         tx.execute(update(instance).values(header=header))
     assert bench.publisher.turn() == 1
     assert {r["state"] for r in bench.rows()} == {"written"}
+
+
+def test_a_picture_is_made_where_a_site_asks_and_its_lack_stops_nothing(bench: Bench) -> None:
+    """The images of this bench have no bytes in the spool, so that the picture cannot be made."""
+    previewer = Previewer(Settings(home=bench.home))
+    spool = Spool(bench.home / "spool")
+    with_pictures = Publisher(
+        bench.database, spool, bench.folder, Mode.TRIAGE_ONLY, "TRIAGE", bench.clock, previewer
+    )
+    bench.completed()
+    with_pictures.turn()
+    previewer.close()
+    assert [(r["kind"], r["state"]) for r in bench.rows()] == [("sr", "written"), ("kos", "written")]

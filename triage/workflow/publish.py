@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from triage.dicom.objects import gsps, kos, sc, seg, sr
 from triage.dicom.objects.common import Analysis, Made, Reference, series_instance_uid, sop_instance_uid
-from triage.domain.errors import Refused, Unavailable
+from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.domain.finding import Mode, shown
 from triage.log import get_logger
 from triage.store import audit, outputs, reading, runs, studies
@@ -192,7 +192,7 @@ class Publisher:
             rows = reading.preview_rows(tx, run.study_id)
         try:
             return paint(analysis, rows, self._previewer)
-        except Refused as error:
+        except TriageError as error:
             log.warning("overview.not_made", run_id=run.run_id, reason=str(error))
             return None
 

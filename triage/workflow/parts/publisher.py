@@ -13,6 +13,7 @@ from triage.store import events
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.preview import Previewer
 from triage.workflow.publish import BATCH, Publisher
 
 log = get_logger()
@@ -32,6 +33,7 @@ def main() -> int:
         Mode(settings.mode),
         settings.dicom.ae_title,
         clock,
+        Previewer(settings) if settings.overview else None,
     )
     publisher.sweep()
     holder = f"{os.uname().nodename}:{os.getpid()}"
