@@ -68,6 +68,9 @@ MAY = {
         for way in ("in", "out")
         for act in ("raw", "replay", "park")
     },
+    "GET /api/v1/oncall": READERS,
+    "POST /api/v1/oncall": {"admin"},
+    "DELETE /api/v1/oncall/<id:number>": {"admin"},
     "GET /fhir/metadata": ANYONE,
     **{
         f"GET /fhir/{kind}{path}": {"qa", "admin", "auditor"}

@@ -146,6 +146,7 @@ def add_delivery(
     control_id: str,
     now: datetime,
     told_as: dict[str, Any] | None = None,
+    recipient: str = "",
 ) -> bool:
     """One delivery for (alert, route, rung, kind); False when it is there already.
 
@@ -155,7 +156,13 @@ def add_delivery(
         tx,
         delivery,
         {"alert_id": alert_id, "route": route_name, "rung": rung, "kind": kind.value, "replay": 0},
-        {"control_id": control_id, "created_at": now, "next_attempt_at": now, "told_as": told_as},
+        {
+            "control_id": control_id,
+            "created_at": now,
+            "next_attempt_at": now,
+            "told_as": told_as,
+            "recipient": recipient,
+        },
     )
     return inserted
 

@@ -148,6 +148,13 @@ def add_notice(tx: Connection, kind: str, text: str, route: str, control_id: str
     )
 
 
+def has_notice(tx: Connection, kind: str, text: str, route: str) -> bool:
+    """Was this route told exactly this before?"""
+    n = operator_notice.c
+    query = select(n.id).where(n.kind == kind, n.text == text[:400], n.route == route)
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def due_notice(tx: Connection, route: str, now: datetime) -> dict[str, Any] | None:
     row = (
         tx.execute(

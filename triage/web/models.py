@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from triage.store.listing import SORTS
 
@@ -441,4 +441,33 @@ class RawMessage(MessageAnswer):
 class Messages(BaseModel):
     messages: list[MessageAnswer]
     next: int | None
+    as_of: Time
+
+
+class DutyBody(Request):
+    site: Annotated[str, Field(min_length=1, max_length=40)]
+    place: Literal[1, 2] = 1
+    person: Annotated[str, Field(min_length=1, max_length=80)]
+    contact: Annotated[str, Field(max_length=200, pattern=r"^([^\s@<>,;:\"]+@[^\s@<>,;:\"]+)?$")] = ""
+    starts_at: AwareDatetime
+    ends_at: AwareDatetime
+
+
+class DutyAdded(BaseModel):
+    id: int
+
+
+class Duty(BaseModel):
+    id: int
+    site: str
+    place: int
+    person: str
+    contact: str
+    made_by: str
+    starts_at: Time
+    ends_at: Time
+
+
+class Duties(BaseModel):
+    duties: list[Duty]
     as_of: Time

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
 from triage.domain.finding import Finding
-from triage.store import alerts, audit, events, runs, studies
+from triage.store import alerts, audit, events, oncall, reading, runs, studies
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
@@ -54,10 +54,18 @@ def _raise(
     events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=AlertState.OPEN.value)
 
 
-def tell(tx: Connection, alert_id: int, rung: int, routes: Sequence[str], ids: NewId, now: datetime) -> None:
+def tell(
+    tx: Connection,
+    alert_id: int,
+    rung: int,
+    routes: Sequence[str],
+    ids: NewId,
+    now: datetime,
+    recipient: str = "",
+) -> None:
     """A delivery for each route of a rung; a second call adds nothing."""
     for route in routes:
-        alerts.add_delivery(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now)
+        alerts.add_delivery(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now, recipient=recipient)
 
 
 def withdraw(
@@ -103,7 +111,8 @@ def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids:
             step = alert["step"] + 1
             if not alerts.climb(tx, alert["id"], step, now):
                 continue
-            tell(tx, alert["id"], step, ladder[step].routes, ids, now)
+            contact = _call(tx, alert, ladder[step].on_call, now) if ladder[step].on_call else ""
+            tell(tx, alert["id"], step, ladder[step].routes, ids, now, contact)
             state, act = AlertState.OPEN, "alert.escalated"
         elif alert["step"] >= len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace:
             if not alerts.move(tx, alert["id"], AlertState.EXHAUSTED, now):
@@ -117,6 +126,20 @@ def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids:
         )
         moved += 1
     return moved
+
+
+def _call(tx: Connection, alert: dict[str, Any], place: int, now: datetime) -> str:
+    """Put the alert on the page of who is on call; returns their mail address. Whom a person chose keeps it at first."""
+    study = studies.get_study(tx, alert["study_id"])
+    duty = oncall.who(tx, study["site"], place, now)
+    if duty is None:
+        return ""
+    if place > 1 or not alert["assigned_to"]:
+        reading.assign_alert(tx, alert["id"], duty["person"], alerts.UNANSWERED)
+    audit.append(
+        tx, now, "triage", "alert.called", "alert", alert["id"], {"person": duty["person"], "place": place}
+    )
+    return str(duty["contact"])
 
 
 def close_alerts(tx: Connection, study_id: int, by: str, why: str, now: datetime) -> int:

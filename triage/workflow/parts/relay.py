@@ -6,14 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
-from triage.channels.mllp import MllpChannel
-from triage.channels.protocol import Channel
-from triage.channels.webhook import WebhookChannel
 from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
-from triage.settings import RouteSettings, Settings
+from triage.settings import Settings
 from triage.store import alerts, audit, events
 from triage.store.database import Database
 from triage.workflow import constancy
@@ -21,29 +17,18 @@ from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
-from triage.workflow.relay import RouteThread
+from triage.workflow.relay import RouteThread, park_removed
+from triage.workflow.routes import channel_of
 from triage.workflow.site import new_id, site_of
 from triage.workflow.sweep import judge_due, sweep
+from triage.workflow.watch import ring_for_silence
 
 log = get_logger()
 LEASE = timedelta(seconds=10)
 TICK_SECONDS = 0.2
 SWEEP_SECONDS = 1.0
 ANCHOR_SECONDS = 300.0
-
-
-def channel_of(route: RouteSettings) -> Channel:
-    """The way out that a route names. raises Misconfigured when its secret cannot be read."""
-    if route.kind == "mllp":
-        return MllpChannel(route.host, route.port, timeout_seconds=route.timeout_seconds)
-    assert route.secret_file is not None
-    try:
-        secret = Path(route.secret_file).read_bytes().strip()
-    except OSError as error:
-        raise Misconfigured(f"route {route.name}: secret_file cannot be read: {error.strerror}") from error
-    return WebhookChannel(
-        route.url, secret, timeout_seconds=route.timeout_seconds, allow_private=route.allow_private
-    )
+WATCH_SECONDS = 10.0
 
 
 class Clockwork:
@@ -59,6 +44,7 @@ class Clockwork:
             (TICK_SECONDS, self._judge),
             (SWEEP_SECONDS, self._sweep),
             (SWEEP_SECONDS, self._judge_constancy),
+            (WATCH_SECONDS, self._watch),
             (ANCHOR_SECONDS, self._anchor),
         ]
         self._next = [0.0] * len(self._duties)
@@ -102,6 +88,10 @@ class Clockwork:
         with self._database.write() as tx:
             constancy.judge(tx, self.operator_routes, new_id, clock())
 
+    def _watch(self) -> None:
+        with self._database.write() as tx:
+            ring_for_silence(tx, self.operator_routes, new_id, clock())
+
     def _anchor(self) -> None:
         with self._database.read() as tx:
             head = audit.head(tx)
@@ -114,6 +104,7 @@ def main() -> int:
     database = Database(settings.database_url)
     with database.write() as tx:
         alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
+        park_removed(tx, clock())
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
     threads: list[RouteThread | ArchiveThread] = []
