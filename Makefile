@@ -39,7 +39,8 @@ lint: install-test ## style, types, import rule
 bench: install-test ## published figures (ONLY=name), each command in bench/
 	$(PY) -m bench $(ONLY)
 
-docs: install-test ## the picture of the worklist, made anew
+docs: install-test ## reference pages from the code, and the picture of the worklist
+	$(PY) -m tests.reference_pages
 	$(PY) -m tests.web.picture docs/images/worklist.png
 
 clean: ## remove the virtual environment and caches
