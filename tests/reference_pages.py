@@ -58,9 +58,9 @@ def _help(command: click.Command, parent: click.Context, name: str) -> Iterator[
 
 def settings() -> str:
     return (
-        f"# Settings\n\n{MADE}\nOrder of strength: defaults, the TOML file (`--config`), `TRIAGE_...` in the environment (tables "
-        "by two underscores: `TRIAGE_DICOM__PORT`), options. `triage config check` names what is wrong, `triage config show` "
-        f"prints each value and where it comes from.\n\n```toml\n{example_toml()}```\n"
+        f"# Settings\n\n{MADE}\nOrder of strength: defaults, the TOML file (`--config`), `TRIAGE_...` in the environment "
+        "(tables by two underscores: `TRIAGE_DICOM__PORT`), options. `triage config check` names what is wrong, "
+        f"`triage config show` prints each value and where it comes from.\n\n```toml\n{example_toml()}```\n"
     )
 
 
@@ -70,9 +70,13 @@ def http() -> str:
             "| path | method | who | what |", "| --- | --- | --- | --- |"]  # fmt: skip
     for route in sorted(ROUTES, key=lambda r: (r.path, r.method)):
         said = (route.view.__doc__ or "").strip().splitlines()
-        rows.append(f"| `{route.path}` | {route.method} | {_who(route)} | {said[0].replace('|', '/') if said else ''} |")
+        rows.append(
+            f"| `{route.path}` | {route.method} | {_who(route)} | {said[0].replace('|', '/') if said else ''} |"
+        )
     rows += ["\n## Roles\n", "| role | scopes |", "| --- | --- |"]
-    rows += [f"| {role} | {', '.join(f'`{s}`' for s in sorted(scopes))} |" for role, scopes in ROLE_SCOPES.items()]
+    rows += [
+        f"| {role} | {', '.join(f'`{s}`' for s in sorted(scopes))} |" for role, scopes in ROLE_SCOPES.items()
+    ]
     return "\n".join(rows) + "\n"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -94,6 +95,41 @@ class WebSettings(_Table):
     session_minutes: Annotated[int, Field(ge=1)] = 15
     secure_cookies: bool = False  # true behind TLS
     proxies: Annotated[int, Field(ge=0)] = 0  # trusted X-Forwarded-For hops
+
+
+class OidcSettings(_Table):
+    """[oidc]: sign-in by the hospital's identity provider; local passwords then serve break-glass alone."""
+
+    issuer: str = ""  # as the provider calls itself, https://...; "" switches it off
+    client_id: str = "triage"
+    client_secret_file: Path | None = None  # None: a public client (PKCE protects it)
+    scope: str = "openid profile email groups"
+    groups_claim: str = "groups"
+    roles: dict[str, Literal["reader", "lead", "qa", "admin", "auditor"]] = {}  # group: role
+    break_glass: tuple[
+        str, ...
+    ] = ()  # local users who may sign in with a password all the same; each use is told
+
+    @model_validator(mode="after")
+    def _complete(self) -> OidcSettings:
+        if self.issuer:
+            parts = urlsplit(self.issuer)
+            if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+                raise ValueError("oidc.issuer is an https address")
+            if not self.roles:
+                raise ValueError("oidc.roles names at least one group and its role")
+        return self
+
+    def secret(self) -> str:
+        """raises  Misconfigured when the file cannot be read"""
+        if self.client_secret_file is None:
+            return ""
+        try:
+            return self.client_secret_file.read_text().strip()
+        except OSError as error:
+            raise Misconfigured(
+                f"oidc.client_secret_file {self.client_secret_file}: {error.strerror}"
+            ) from error
 
 
 class Hl7Settings(_Table):
@@ -255,6 +291,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     dicom: DicomSettings = DicomSettings()
     web: WebSettings = WebSettings()
+    oidc: OidcSettings = OidcSettings()
     hl7: Hl7Settings = Hl7Settings()
     folder: FolderSettings = FolderSettings()
     pull: tuple[PullSettings, ...] = ()

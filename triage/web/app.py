@@ -41,6 +41,7 @@ from triage.web import (
     fhir,
     keys,
     language,
+    oidc,
     openapi,
     pages,
     present,
@@ -53,6 +54,7 @@ from triage.web.context import Call, Clock, Route, Web
 from triage.web.problems import Denied
 from triage.web.rates import Rates
 from triage.workflow.inlet import Inlet
+from triage.workflow.oidc import Provider
 from triage.workflow.preview import Previewer
 
 ROUTES: tuple[Route, ...] = (
@@ -79,6 +81,7 @@ ROUTES: tuple[Route, ...] = (
     *admin.ROUTES,
     *api_admin.ROUTES,
     *quality_pages.ROUTES,
+    *oidc.ROUTES,
 )
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -130,6 +133,7 @@ def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -
         Rates(),
         Previewer(settings),
         Inlet(settings, database, clock, "web"),
+        Provider(settings.oidc) if settings.oidc.issuer else None,
     )
     app.extensions["triage"] = web
     app.extensions["triage.routes"] = {}

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flask import Response, make_response, redirect, render_template, request, url_for
 
 from triage.store import audit, users
-from triage.web.context import NOBODY, PUBLIC, SIGNED_IN, Call, Principal, Route, Web
+from triage.web.context import NOBODY, PUBLIC, SIGNED_IN, Call, Principal, Route, Web, web
 from triage.web.problems import Denied
 from triage.web.rates import API, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS
 from triage.workflow import accounts
@@ -115,7 +115,10 @@ def sign_in_page(call: Call) -> str:
             if users.listing(tx)
             else "Nobody can sign in yet. Make the first user: triage user add NAME --role admin"
         )
-    return render_template("sign_in.html", error=hint, next=own_path(request.args.get("next", "")))
+    return render_template(
+        "sign_in.html", error=hint, next=own_path(request.args.get("next", "")),
+        outside=call.web.provider is not None,
+    )  # fmt: skip
 
 
 def sign_in(call: Call) -> Response:
@@ -137,13 +140,21 @@ def sign_in(call: Call) -> Response:
         response = _try_again(str(error), target, 429)
         response.headers["Retry-After"] = str(max(1, round(error.seconds)))
         return response
+    outside = web.settings.oidc
+    if fits and outside.issuer and name not in outside.break_glass:
+        return _try_again(
+            "Sign in with your hospital account; a password is for emergencies alone.", target, 403
+        )
     if not fits:
         with web.database.write() as tx:
             accounts.note_failure(tx, name, now)
         return _try_again("Name or password is wrong.", target, 401)
     with web.database.write() as tx:
-        _end_old_session(web, tx)
+        end_old_session(web, tx)
         signed = accounts.sign_in(tx, name, now)
+        if outside.issuer:
+            operators = [r.name for r in web.settings.routes if r.operator]
+            accounts.tell_break_glass(tx, name, operators, now)
     response = make_response(redirect(target or url_for("GET /")))
     set_cookie(web, response, signed.secret)
     return response
@@ -169,10 +180,13 @@ def set_cookie(web: Web, response: Response, secret: str) -> None:
 
 
 def _try_again(error: str, target: str, status: int) -> Response:
-    return make_response(render_template("sign_in.html", error=error, next=target), status)
+    return make_response(
+        render_template("sign_in.html", error=error, next=target, outside=web().provider is not None), status
+    )
 
 
-def _end_old_session(web: Web, tx: Any) -> None:
+def end_old_session(web: Web, tx: Any) -> None:
+    """The cookie that came with a new sign-in opens nothing any more (T12)."""
     old = request.cookies.get(cookie_name(web), "")
     if old:
         users.close_session(tx, users.digest(old))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from triage.settings import Settings
 from triage.store.database import Database
 from triage.workflow.inlet import Inlet
+from triage.workflow.oidc import Provider
 from triage.workflow.preview import Previewer
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Web:
     rates: Rates
     previewer: Previewer
     inlet: Inlet
+    provider: Provider | None  # the hospital's identity provider
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
-from triage.store import audit, users
+from triage.store import audit, constancy, users
 
 SCOPES = (
     "worklist:read", "worklist:act", "alerts:act", "qa:read", "qa:act", "audit:read", "metrics:read", "dicom:read",
@@ -36,6 +36,8 @@ ROLE_SCOPES: Mapping[str, frozenset[str]] = MappingProxyType(
 PASSWORD_LENGTH = 10  # NIST SP 800-63B asks for 8 at least beside other factors; a site's OIDC brings those
 FREE_TRIES = 3
 LONGEST_DELAY = timedelta(seconds=60)
+
+OUTSIDE = "outside"  # instead of a hash: no password fits, the identity provider decides
 
 _hasher = PasswordHasher()  # Argon2id, RFC 9106 low-memory profile
 _NOBODY = _hasher.hash("nobody has this password")  # so that an unknown name takes as long as a known one
@@ -140,6 +142,26 @@ def password_fits(tx: Connection, name: str, password: str, now: datetime) -> bo
     return found is not None and not found["disabled"]
 
 
+def sign_in_from_outside(tx: Connection, name: str, display_name: str, role: str, now: datetime) -> SignedIn:
+    """A fresh session of a person whom the identity provider named; its word on the role counts at each sign-in.
+
+    raises  Refused for a person who was disabled here, and for the name of a local user (whose password still rules)
+    """
+    found = users.find_user(tx, name)
+    if found is None:
+        users.add_user(tx, name, role, OUTSIDE, now, display_name=display_name)
+        audit.append(tx, now, "triage", "user.added", "user", name, {"role": role, "by": "identity provider"})
+    elif found["password_hash"] != OUTSIDE:
+        raise Refused("a local user has this name; an administrator must remove or rename it")
+    elif (found["role"], found["display_name"]) != (role, display_name):
+        users.change_user(tx, name, role=role, display_name=display_name)
+        users.close_sessions_of(tx, found["id"])
+        audit.append(
+            tx, now, "triage", "user.role_changed", "user", name, {"from": found["role"], "to": role}
+        )
+    return sign_in(tx, name, now)
+
+
 def sign_in(tx: Connection, name: str, now: datetime) -> SignedIn:
     """A fresh session after `password_fits`; the old cookie's is not taken over (T12)."""
     found = users.find_user(tx, name)
@@ -150,6 +172,14 @@ def sign_in(tx: Connection, name: str, now: datetime) -> SignedIn:
     users.open_session(tx, found["id"], signed.secret, signed.csrf_token, now)
     audit.append(tx, now, name, "session.opened", "user", name)
     return signed
+
+
+def tell_break_glass(tx: Connection, name: str, operators: Sequence[str], now: datetime) -> None:
+    """A password was used although the hospital has an identity provider: in the trail, and told to operators."""
+    audit.append(tx, now, name, "session.break_glass", "user", name)
+    text = f"emergency access: {name} signed in with a password at {now:%Y-%m-%d %H:%M} UTC; look into the audit trail"
+    for route in operators:
+        constancy.add_notice(tx, "session.break_glass", text, route, secrets.token_hex(10), now)
 
 
 def note_failure(tx: Connection, name: str, now: datetime) -> None:
