@@ -31,6 +31,7 @@ class Reception:
     home: Path
     port: int
     supervisor: subprocess.Popen[bytes] | None = None
+    traced: bool = False
 
     @property
     def log(self) -> Path:
@@ -42,6 +43,7 @@ class Reception:
 
     def start_one_under(self, *prefix: str) -> None:
         """One receiver without a supervisor, run by another program."""
+        self.traced = True
         self._run([*prefix, sys.executable, "-m", "triage.workflow.parts", "receiver", "1"])
 
     def _run(self, command: list[str]) -> None:
@@ -71,7 +73,9 @@ class Reception:
     def stop(self) -> None:
         if self.supervisor is not None and self.supervisor.poll() is None:
             left = self.receivers()
-            self.supervisor.send_signal(signal.SIGTERM)
+            # strace holds signals back that are meant for it: what it runs is asked itself.
+            for process in [self.supervisor, *(left if self.traced else ())]:
+                process.send_signal(signal.SIGTERM)
             try:
                 self.supervisor.wait(timeout=60)
             finally:

@@ -131,7 +131,7 @@ def test_success_leaves_only_after_the_flush_of_a_durable_name(tmp_path: Path) -
         pytest.skip("strace is not installed: the order of system calls not shown")
     trace = tmp_path / "trace.txt"
     calls = "trace=openat,write,fsync,fdatasync,sendto"
-    strace = ("strace", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "96", "-o", str(trace), "-e", calls)
+    strace = ("strace", "-f", "--seccomp-bpf", "-ttt", "-y", "-s", "400", "-o", str(trace), "-e", calls)
     slices = builders.save_all(builders.ct_slices(20), tmp_path / "ct")
     with reception(tmp_path / "home", traced_by=strace) as hospital:
         assert all(r.ok for r in hospital.send(slices, "ORDER"))
@@ -163,7 +163,7 @@ def _check_order(trace: str) -> int:
             assert part[1] in sealed, "flushed without its index entry"
             assert part[1] in durable_names, "flushed under a name that a power cut could take"
             flushed.setdefault(thread, set()).add(part[1])
-        elif name == "sendto" and "TCP" in rest and _is_success(rest):
+        elif name == "sendto" and "socket:" in rest and _is_success(rest):
             assert flushed.get(thread), "0000 before the flush"
             flushed[thread].pop()
             successes += 1

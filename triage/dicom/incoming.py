@@ -6,7 +6,6 @@ content.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -18,9 +17,6 @@ from pathlib import Path
 from triage.dicom import services
 from triage.domain.errors import Refused
 
-_SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2): start, do not wait
-_sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _UID = re.compile(rb"[0-9.]{1,64}\Z")
 
 
@@ -106,10 +102,6 @@ class IncomingFile:
     def digest(self) -> str:
         """SHA-256, in hex, of what has been written."""
         return self._hash.hexdigest()
-
-    def begin_writeback(self) -> None:
-        """Let the disk begin while we read the header; only a hint."""
-        _sync_file_range(self._descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def make_durable(self, seal: bytes = b"") -> None:
         """Append `seal`, flush to the disk and close. raises OSError once, never to be retried.

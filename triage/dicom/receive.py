@@ -446,7 +446,6 @@ class Receiver:
         if incoming.failure is not None:
             raise incoming.failure
         assert incoming.path is not None
-        incoming.begin_writeback()
         received = ReceivedObject(
             path=incoming.path,
             digest=incoming.digest,

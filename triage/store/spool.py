@@ -1,6 +1,6 @@
 """The durable store of received objects, by content; never edited.
 
-    <root>/incoming/            files being written; swept at start when older than an hour
+    <root>/incoming/            files being received; a receiver takes up at its start what dead ones left
     <root>/objects/ab/<sha256>.dcm
     <root>/aside/               acknowledged objects that could not be indexed; tried again when a receiver starts
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import time
 from pathlib import Path
 
 from triage.domain.errors import Unavailable
@@ -76,14 +75,6 @@ class Spool:
                 f"the spool {self.root} has {free >> 20} MiB free, below its reserve of "
                 f"{self._reserve_bytes >> 20} MiB. Free space or lower retention_days."
             )
-
-    def sweep_incoming(self, older_than_seconds: float = 3600) -> int:
-        """Remove what dead receivers left; returns how many."""
-        limit = time.time() - older_than_seconds
-        stale = [p for p in self.incoming.iterdir() if p.is_file() and p.stat().st_mtime < limit]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
 
 
 def _sync_folder(folder: Path) -> None:
