@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
@@ -21,34 +22,36 @@ from triage.web import language
 
 WEB = Path(language.__file__).parent
 PACKAGE = WEB.parent
-KEYWORDS = {
-    "_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "Refused": None, "Conflict": None,
-    "NotFound": None, "Stale": None,
-}  # fmt: skip
+KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
+REFUSALS = {
+    "Refused": None,
+    "Conflict": None,
+    "NotFound": None,
+}  # what a person at a page is told when it cannot be done
 # Words that pages take from rows: states, roles, kinds.
 STATES = (
     "open", "acknowledged", "closed", "withdrawn", "exhausted", "waiting", "delivered", "parked", "cancelled",
     "receiving", "complete", "wanted", "written", "sent", "stored", "agree", "disagree", "missed",
     "reader", "lead", "qa", "admin", "auditor", "study", "alert", "user", "token", "worklist", "instance", "release",
-    "policy", "peer", "view", "active", "shadow", "retired", "routine order",
+    "policy", "peer", "view", "active", "shadow", "retired", "routine order", "critical", "high",
+    "elevated", "routine", "requested", "running", "completed", "not_analysed", "failed", "superseded",
 )  # fmt: skip
-REFUSING = tuple(
-    f"workflow/{name}.py" for name in ("read", "bulk", "activation", "policy", "accounts", "peering")
+REFUSING = (
+    *(f"workflow/{name}.py" for name in ("read", "bulk", "activation", "policy", "accounts", "peering")),
+    *(f"web/{name}.py" for name in ("admin", "api_views", "api_worklist", "api_studies", "replay", "shapes")),
 )
+MADE = datetime(2026, 1, 1, tzinfo=UTC)  # a date of today would make every compilation another file
 LANGUAGES = tuple(name for name in language.LANGUAGES if name != "en")
 
 
 def server_texts() -> Catalog:
     found = Catalog(project="triage", charset="utf-8")
-    methods = [("web/templates/**.html", "jinja2"), ("**.py", "python")]
+    methods = [("web/templates/**.html", "jinja2"), ("web/**.py", "python")]
     options = {"web/templates/**.html": {"newstyle_gettext": "true", "silent": "false"}}
-    for file, line, message, *_rest in extract_from_dir(
-        PACKAGE, methods, options, {**KEYWORDS}, directory_filter=lambda d: Path(d).name != "__pycache__"
-    ):
-        if not file.startswith(
-            ("web/", *REFUSING)
-        ):  # what else is refused is said to programs and administrators
-            continue
+    for file, line, message, *_rest in extract_from_dir(PACKAGE, methods, options, KEYWORDS):
+        found.add(message, locations=[(file, line)])
+    refusing = [(name, "python") for name in REFUSING]
+    for file, line, message, *_rest in extract_from_dir(PACKAGE, refusing, {}, REFUSALS):
         found.add(message, locations=[(file, line)])
     for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES):
         found.add(text)
@@ -77,6 +80,7 @@ def merged(name: str, domain: str) -> Catalog:
     held = read_po(po.open("rb"), locale=name) if po.exists() else Catalog(locale=name, charset="utf-8")
     held.update(TEXTS[domain](), no_fuzzy_matching=True)
     held.obsolete.clear()
+    held.creation_date = held.revision_date = MADE
     for message in held:
         message.locations = sorted(
             {(f, 0) for f, _ in message.locations}

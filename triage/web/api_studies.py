@@ -13,6 +13,7 @@ from triage.store import alerts, audit, reading, runs, studies
 from triage.web import models, shapes
 from triage.web.api_worklist import ACT, READ, one_item
 from triage.web.context import Call, Route, stamp
+from triage.web.language import N_
 from triage.workflow import preview, read
 
 _VIEW_AGAIN = timedelta(minutes=10)
@@ -249,10 +250,10 @@ def _prior(p: dict[str, Any]) -> dict[str, Any]:
 
 
 ENDED = {
-    "completed": "%(release)s done",
-    "not_analysed": "%(release)s not analysed: %(why)s",
-    "failed": "%(release)s failed: %(why)s",
-    "superseded": "%(release)s superseded",
+    "completed": N_("%(release)s done"),
+    "not_analysed": N_("%(release)s not analysed: %(why)s"),
+    "failed": N_("%(release)s failed: %(why)s"),
+    "superseded": N_("%(release)s superseded"),
 }
 
 
@@ -263,14 +264,14 @@ def _time_line(
     """[{"at", "what", "said", "values"}] from acquisition to report, oldest first (ux 5.8): `said` is `what` before its
     values are filled in, so that a page can say it in another language."""
     moments: list[tuple[Any, str, dict[str, Any]]] = [
-        (study["acquired_at"], "acquired", {}),
-        (study["first_received_at"], "first image received", {}),
-        (study["last_received_at"], "last image received", {}),
+        (study["acquired_at"], N_("acquired"), {}),
+        (study["first_received_at"], N_("first image received"), {}),
+        (study["last_received_at"], N_("last image received"), {}),
     ]
     moments += [
         (
             s["last_instance_at"],
-            "series %(number)s complete because: %(because)s",
+            N_("series %(number)s complete because: %(because)s"),
             {"number": s["series_number"] or "–", "because": s["complete_because"]},
         )
         for s in series
@@ -278,14 +279,18 @@ def _time_line(
     ]
     for r in run_rows:
         name = f"{r['detector']} {r['version']}"
-        moments.append((r["requested_at"], "%(release)s asked for", {"release": name}))
+        moments.append((r["requested_at"], N_("%(release)s asked for"), {"release": name}))
         if r["finished_at"] and r["state"] in ENDED:
             why = shapes.reason_text(r["reason_code"], r["reason_detail"])
             values = {"release": name, "why": why, "code": r["reason_code"], "detail": r["reason_detail"]}
             moments.append((r["finished_at"], ENDED[r["state"]], values))
     for a in alert_rows:
         moments.append(
-            (a["raised_at"], "alert raised: %(finding)s", {"finding": a["finding_name"].replace("_", " ")})
+            (
+                a["raised_at"],
+                N_("alert raised: %(finding)s"),
+                {"finding": a["finding_name"].replace("_", " ")},
+            )
         )
     said = [
         {"at": stamp(at), "what": what % values, "said": what, "values": values}

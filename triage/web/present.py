@@ -201,7 +201,8 @@ def happened(moment_: Mapping[str, Any], names: Mapping[str, str]) -> str:
         values["because"] = because(values["because"])
     if "finding" in values:
         values["finding"] = finding(values["finding"].replace(" ", "_"))
-    return _(moment_["said"], **values)
+    words = moment_["said"]
+    return _(words, **values)
 
 
 # --- the AI column ------------------------------------------------------------------------------------------

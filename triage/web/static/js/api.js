@@ -6,7 +6,7 @@ const token = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `error ${status}`);
+    super(body.detail || body.title || t("Error %(n)s", { n: status }));
     this.status = status;
     this.body = body;
     this.reference = body.reference ?? "";
@@ -35,7 +35,7 @@ export async function ask(path, { method = "GET", body, version, background = fa
   if (response.status === 204 || response.status === 304) return { status: response.status, headers: response.headers };
   const kind = response.headers.get("Content-Type") ?? "";
   const said = kind.includes("json") ? await response.json() : { text: await response.text() };
-  if (!response.ok) throw new Problem(response.status, said.text === undefined ? said : { title: `error ${response.status}`, reference: response.headers.get("X-Reference") });
+  if (!response.ok) throw new Problem(response.status, said.text === undefined ? said : { title: "", reference: response.headers.get("X-Reference") });
   return { status: response.status, headers: response.headers, said };
 }
 

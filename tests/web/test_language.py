@@ -1,0 +1,146 @@
+"""Every word of the pages is in the catalogues, and German is complete (ux 14)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.web import catalogues
+from tests.web.conftest import SignedIn, ok
+from tests.web.seed import Sown, a_day
+from triage.store import users
+
+PLACE = re.compile(r"%\((\w+)\)s")
+
+
+@pytest.mark.parametrize("domain", list(catalogues.TEXTS))
+@pytest.mark.parametrize("name", catalogues.LANGUAGES)
+def test_each_language_is_whole_compiled_and_keeps_its_places(name: str, domain: str) -> None:
+    found = catalogues.merged(name, domain)
+    missing = [m.id for m in catalogues.untranslated(found)]
+    assert missing == [], "run python -m tests.web.catalogues, translate in triage/web/locale, run it again"
+    for message in found:
+        ids = message.id if isinstance(message.id, tuple) else (message.id,)
+        said = message.string if isinstance(message.string, tuple) else (message.string,)
+        for one, other in zip(ids, said, strict=True) if message.id else ():
+            assert set(PLACE.findall(one)) == set(PLACE.findall(other)), one
+    assert catalogues.path(name, domain, "mo").read_bytes() == catalogues.compiled(found)
+
+
+class Pseudo:
+    """A language in which whatever went through a catalogue stands in brackets."""
+
+    def gettext(self, text: str) -> str:
+        return f"⟦{text}⟧"
+
+    def ngettext(self, one: str, many: str, n: int) -> str:
+        return f"⟦{one if n == 1 else many}⟧"
+
+
+class Words(HTMLParser):
+    """What a person sees or hears of a page: text and the attributes that are read out."""
+
+    SPOKEN = ("aria-label", "title", "placeholder", "alt")
+    SILENT = ("script", "style", "code", "pre", "kbd", "template")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in self.SILENT
+        self.found += [v for k, v in attrs if k in self.SPOKEN and v]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in self.SILENT
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent and data.strip():
+            self.found.append(data.strip())
+
+
+# What rows, settings and standards say, not we: names, ids, codes, times, units.
+DATA = re.compile(
+    r"Dr\. \w+|(Doe|Roe|Haas|Muster|Li|Boy|Okafor|Silva|Novak|Sato|Berg), \w+|triage|NORTH|\bUTC\b|English|Deutsch|CSV|JSON"
+    r"|TLS|STAT|URGENT|ROUTINE|\b(DX|CT|MR|AP|PA|CR)\b|Chest\b|portable|thorax|Head|\bhead\b|ICU 2|\bED\b|OPD|Ward 4"
+    r"|chest_xray|lung_nodule|embolism|CT1_ST|DX_P2|TRIAGE|Shift|Enter|Home|PgUp|Esc|as installed"
+    r"|\b(ann|admin|lead|reader|qa|auditor|ben|cleo)\b",
+)
+
+
+def unwrapped(html: str) -> Iterator[str]:
+    words = Words()
+    words.feed(html)
+    for text in words.found:
+        if "⟦" not in text and re.search(r"[A-Za-z]{2}", DATA.sub("", text)):
+            yield text
+
+
+PAGES = (
+    ("ann", "/worklist?modality=DX"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"), ("ann", "/m"), ("ann", "/help/keys"),
+    ("auditor", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"),
+    ("admin", "/admin/users"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("admin", "/admin/releases"),
+    ("admin", "/admin/rules?finding=nodule&ordered=STAT"), ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=8"),
+)  # fmt: skip
+
+
+def speak_pseudo(app: Flask, sown: Sown) -> None:
+    app.extensions["triage.catalogues"]["qq"] = Pseudo()
+    with sown.database.write() as tx:
+        for name in ("ann", "admin", "lead", "auditor"):
+            users.change_user(tx, name, preferences={"language": "qq"})
+
+
+def test_no_word_of_a_page_goes_round_the_catalogues(app: Flask, signed_in: SignedIn, sown: Sown) -> None:
+    day = a_day(sown)
+    speak_pseudo(app, sown)
+    wrong: dict[str, Any] = {}
+    for name, path in (
+        *PAGES,
+        ("ann", f"/worklist/{day['pneumothorax']}"),
+        ("ann", f"/worklist/{day['child']}"),
+    ):
+        response = signed_in(name).get(path)
+        assert response.status_code == 200
+        wrong[path] = sorted(set(unwrapped(response.get_data(as_text=True))))
+    assert {path: texts for path, texts in wrong.items() if texts} == {}
+
+
+LITERAL = re.compile(
+    r"""(?:textContent = |toast\(|title: |confirm: |field: |text: |button\()["'`]([A-Za-z][^"'`]*)"""
+)
+
+
+def test_no_word_of_a_script_goes_round_the_catalogues() -> None:
+    for file in sorted((catalogues.WEB / "static" / "js").glob("*.js")):
+        assert LITERAL.findall(file.read_text(encoding="utf-8")) == [], file.name
+
+
+def test_the_rows_and_the_page_speak_german_when_asked(signed_in: SignedIn, sown: Sown) -> None:
+    a_day(sown)
+    client = signed_in("ann")
+    german = {"Accept-Language": "de-AT,de;q=0.9,en;q=0.5"}
+    said = client.get("/worklist/rows", headers=german).get_json()
+    assert said["rows"][0]["cells"]["why"]["t"] == "Verdacht auf Pneumothorax"
+    assert '<html lang="de"' in client.get("/worklist", headers=german).get_data(as_text=True)
+    assert '<html lang="en"' in client.get("/worklist", headers={"Accept-Language": "fr"}).get_data(
+        as_text=True
+    )
+    client.post("/preferences/appearance", data={"language": "en", "theme": "light", "next": "/worklist"})
+    page = client.get("/worklist", headers=german).get_data(as_text=True)
+    assert '<html lang="en" data-theme="light"' in page
+    words = ok(client.get("/words/de"))["words"]
+    assert words["Released."] == "Freigegeben."
+    assert words["%(n)s change"] == ["%(n)s Änderung", "%(n)s Änderungen"]
+
+
+def test_a_program_reads_english_whatever_it_accepts(bearer: Any, sown: Sown) -> None:
+    client = bearer("worklist:read")
+    said = client.get("/api/v1/studies/1.2.3", headers={"Accept-Language": "de"}).get_json()
+    assert said["detail"] == "no such study"
