@@ -768,6 +768,7 @@ KEEPING = (
     [(DESK, "dark"), (DESK, "light"), (PHONE, "dark")],
     ids=["desk-dark", "desk-light", "phone-dark"],
 )
+@pytest.mark.timeout(600)  # a dozen pages, each looked at by axe
 @pytest.mark.parametrize("pages", [READING, KEEPING], ids=["reading", "keeping"])
 def test_t27_axe_finds_nothing_on_any_page(
     visit: Visit, sown: Sown, pages: tuple[tuple[str, str], ...], theme: str, size: dict[str, int]

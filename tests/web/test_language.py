@@ -83,10 +83,12 @@ def unwrapped(html: str) -> Iterator[str]:
 
 
 PAGES = (
-    ("ann", "/worklist?modality=DX"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"), ("ann", "/m"), ("ann", "/help/keys"),
+    ("ann", "/worklist?modality=DX"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"), ("ann", "/m"),
+    ("ann", "/help/keys"),
     ("auditor", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"),
     ("admin", "/admin/users"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("admin", "/admin/releases"),
-    ("admin", "/admin/rules?finding=nodule&ordered=STAT"), ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=8"),
+    ("admin", "/admin/rules?finding=nodule&ordered=STAT"),
+    ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=8"),
 )  # fmt: skip
 
 
