@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHES = ("latency", "ingest")
+BENCHES = ("latency", "ingest", "web")
 RESULTS = Path(__file__).parent / "results"
 
 

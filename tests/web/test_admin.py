@@ -8,6 +8,7 @@ from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
 from triage.store import audit, policies, runs, users
+from triage.store.listing import SORTS
 
 
 def test_a_policy_is_tried_applied_and_restored_through_the_api(signed_in: SignedIn, sown: Sown) -> None:
@@ -137,15 +138,13 @@ def test_views_keep_filters_but_nothing_that_names_a_patient(signed_in: SignedIn
 
 
 def test_every_sort_pages_through_each_study_once(signed_in: SignedIn, sown: Sown) -> None:
-    from triage.store.listing import SORTS
-
     day = a_day(sown)
     reader = signed_in("reader")
     for column in SORTS:
         for direction in ("", "&descending=true"):
             seen, cursor = [], ""
             while True:
-                said = ok(reader.get(f"/api/v1/worklist?limit=3&sort={column}{direction}{cursor}"))
+                said = ok(reader.get(f"/api/v1/worklist?limit=6&sort={column}{direction}{cursor}"))
                 seen += [i["study_uid"] for i in said["items"]]
                 if not said["next"]:
                     break
