@@ -115,7 +115,7 @@ def test_no_word_of_a_page_goes_round_the_catalogues(app: Flask, signed_in: Sign
 
 
 LITERAL = re.compile(
-    r"""(?:textContent = |toast\(|title: |confirm: |field: |text: |button\()["'`]([A-Za-z][^"'`]*)"""
+    r"""(?:textContent = |toast\(|title: |confirm: |field: |text: |button\()["'`]([A-Za-z]{2}[^"'`]*)"""
 )
 
 

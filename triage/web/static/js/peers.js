@@ -26,7 +26,7 @@ for (const button of document.querySelectorAll("[data-test]")) {
       }
       advice.textContent = said.next ?? "";
     } catch (problem) {
-      advice.textContent = problem.status === 404 ? t("This version cannot test from the page. On the command line: triage echo %(name)s", { name }) : problem.message;
+      advice.textContent = problem.message;
     } finally {
       button.disabled = false;
     }
