@@ -87,7 +87,23 @@ MAY = {
     "GET /api/v1/peers": {"admin"},
     "POST /api/v1/peers/<string(maxlength=40):name>/test": {"admin"},
     "POST /api/v1/outputs/<uid:uid>/again": {"admin"},
-    "POST /dicom-web/studies": set(),  # no role stores: a system does, with a token
+    "POST /dicom-web/studies": set(),  # no role stores or fetches: a system does, with a token
+    "GET /dicom-web/instances": set(),
+    "GET /dicom-web/series": set(),
+    "GET /dicom-web/studies": set(),
+    "GET /dicom-web/studies/<uid:study>": set(),
+    "GET /dicom-web/studies/<uid:study>/instances": set(),
+    "GET /dicom-web/studies/<uid:study>/metadata": set(),
+    "GET /dicom-web/studies/<uid:study>/series": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/bulkdata/<string:tag>": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/frames/<string:frame>/rendered": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/frames/<string:frames>": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/metadata": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/rendered": set(),
+    "GET /dicom-web/studies/<uid:study>/series/<uid:series>/metadata": set(),
     "POST /dicom-web/studies/<uid:study>": set(),
     "GET /dicom-web/workitems": READERS,
     "GET /dicom-web/workitems/<uid:uid>": READERS,
@@ -151,7 +167,7 @@ def url(route: Route, uid: str) -> str:
     path = re.sub(r"<uid:\w+>", uid, route.path)
     path = re.sub(r"<id:\w+>", "1", path)
     path = re.sub(r"<any\((\w+)[^)]*\):\w+>", r"\1", path)
-    return re.sub(r"<(?:string\([^)]*\):)?\w+>", "de", path)
+    return re.sub(r"<(?:string(?:\([^)]*\))?:)?\w+>", "de", path)
 
 
 def let_in(client: FlaskClient, route: Route, uid: str) -> bool:
