@@ -1,6 +1,6 @@
 """The tables of the card: a release on films that it never saw, each figure with n and interval.
 
-    python -m models.chest_xray.measure [--release models/chest_xray/1.0.0] [--out FILE.json]
+    python -m models.chest_xray.measure [--release FOLDER] [--out FILE.json]
 
 test_core first, then the whole test part, by view, beside the comparator (paired on the same films) and the floor
 of trivial features; the gate by class and source; pointing game against the radiologists' boxes; phantoms;
@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw
 from models.chest_xray.films import NIH14, SHARED
 from models.chest_xray.gate import gate_images
 from triage.detectors.chest_xray import ChestXray, load
+from triage.detectors.releases import active_release
 from triage.domain.image import Radiograph
 from triage.domain.suitability import NotSuitableError
 from triage.phantom import make_thorax, render_radiograph
@@ -195,7 +196,7 @@ def robust(folder: Path, detector: ChestXray) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=SHARED)
-    parser.add_argument("--release", type=Path, default=Path(__file__).parent / "1.0.0")
+    parser.add_argument("--release", type=Path, default=active_release("chest_xray"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/cxr-measure"))
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument(

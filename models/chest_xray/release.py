@@ -1,11 +1,10 @@
-"""Join the networks of the folds into a release: calibrate on out-of-fold answers, convert, seal.
+"""Join trained networks into a release: calibrate on films that they did not learn from, convert, seal.
 
-    python -m models.chest_xray.release --work /tmp/cxr --member cycle1 --gate /tmp/cxr-gate \\
-        --phantoms /tmp/cxr-pairs.npz --version 1.1.0
+    python -m models.chest_xray.release --members /tmp/cxr/fold{0,1,2,3,4}/cycle1 --gate /tmp/cxr-gate \\
+        --unseen 0:/tmp/cxr/fold0/cycle1 1:/tmp/cxr/fold1/cycle1 ... --phantoms /tmp/cxr-pairs.npz --version 1.1.0
 
-Each film of train and validation is answered by the one network that did not learn from its patient. The released
-mean of all networks ranks better and is a little less spread than those single answers: its probabilities are, if
-anything, too close to the middle.
+Each film of a fold is answered by the members that did not learn from it. The released mean of all members ranks
+better and is a little less spread than the mean of a few: its probabilities are, if anything, too close to the middle.
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ NOT_COVERED = {"fracture": 2, "tuberculosis": 0, "pneumoperitoneum": 0, "pneumom
 
 def joined(members: list[Path]) -> tuple[nn.Module, dict[str, Any]]:
     """The ensemble of the member folders and its description for release.json."""
-    recipe = json.loads((members[0] / "recipe.json").read_text())
+    recipes = [json.loads((m / "recipe.json").read_text()) for m in members]
     description = {
-        "outputs": len(FINDINGS), "widths": recipe["widths"], "blocks": recipe["blocks"],
-        "side": recipe["side"], "members": len(members),
+        "outputs": len(FINDINGS), "blocks": recipes[0]["blocks"], "side": recipes[0]["side"],
+        "members": [r["widths"] for r in recipes],
     }  # fmt: skip
     ensemble = build(description)
     for member, folder in zip(ensemble.members, members, strict=True):  # type: ignore[arg-type]
@@ -67,14 +66,15 @@ def joined(members: list[Path]) -> tuple[nn.Module, dict[str, Any]]:
     return ensemble.eval(), description
 
 
-def out_of_fold(films: Films, members: list[Path]) -> tuple[Films, NDArray[np.float32]]:
-    """Every NIH film of train and validation with the logits of the network that held its fold out."""
-    parts, logits = [], []
-    for fold, member in enumerate(members):
-        single, description = joined([member])
-        parts.append(held_out_rows(films, fold))
-        logits.append(answered(single, films.take(parts[-1]), description["side"]))
-    return films.take(np.concatenate(parts)), np.concatenate(logits)
+def unseen_answers(films: Films, unseen: list[str]) -> tuple[Films, NDArray[np.float32]]:
+    """NIH films of the given folds with the logits of the members that held those out. unseen: "fold:folder,folder"."""
+    rows, logits = [], []
+    for entry in unseen:
+        fold, _, folders = entry.partition(":")
+        few, description = joined([Path(f) for f in folders.split(",")])
+        rows.append(held_out_rows(films, int(fold)))
+        logits.append(answered(few, films.take(rows[-1]), description["side"]))
+    return films.take(np.concatenate(rows)), np.concatenate(logits)
 
 
 @torch.inference_mode()
@@ -199,9 +199,11 @@ def golden(folder: Path, side: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=SHARED)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the training run")
-    parser.add_argument("--folds", type=int, default=5, help="networks, each held its fold out")
-    parser.add_argument("--member", default="cycle1", help="which cycle of each run")
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/cxr-cache"), help="prepared films")
+    parser.add_argument(
+        "--members", type=Path, nargs="+", required=True, help="fold0/cycle1 ...: what is joined"
+    )
+    parser.add_argument("--unseen", nargs="+", required=True, help="FOLD:FOLDER,FOLDER: who answers for it")
     parser.add_argument(
         "--phantoms", type=Path, required=True, help="pairs of seeds that were not trained on"
     )
@@ -210,10 +212,9 @@ def main() -> None:
     )
     parser.add_argument("--version", required=True)
     arguments = parser.parse_args()
-    members = [arguments.work / f"fold{fold}" / arguments.member for fold in range(arguments.folds)]
-    films = load_films(arguments.data, arguments.work.parent / "cxr-cache")
-    ensemble, description = joined(members)
-    part, logits = out_of_fold(films, members)
+    films = load_films(arguments.data, arguments.cache)
+    ensemble, description = joined(arguments.members)
+    part, logits = unseen_answers(films, arguments.unseen)
     phantoms = load_phantoms(arguments.phantoms)
     of_phantoms = answered(ensemble, phantoms, description["side"])
     calibration, measured = calibrated(part, logits, phantoms, of_phantoms)
