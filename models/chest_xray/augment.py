@@ -19,8 +19,6 @@ _LOW_RESOLUTION = 0.2  # part of the batch that goes through 64 pixels
 def augmented(squares: Tensor, side: int, dice: torch.Generator) -> Tensor:
     """(batch, SIDE, SIDE) uint8 to (batch, 1, side, side) float32 in about [0, 1]."""
     films = squares[:, None].float() / 255
-    if side * 2 <= films.shape[-1]:
-        films = functional.avg_pool2d(films, 2)
     films = _moved(films, side, dice)
     films = _through_64_pixels(films, dice)
     films = _exposed(films, dice)

@@ -55,10 +55,10 @@ NOT_COVERED = {"fracture": 2, "tuberculosis": 0, "pneumoperitoneum": 0, "pneumom
 
 def joined(members: list[Path]) -> tuple[nn.Module, dict[str, Any]]:
     """The ensemble of the member folders and its description for release.json."""
-    recipes = [json.loads((m / "recipe.json").read_text()) for m in members]
+    recipe = json.loads((members[0] / "recipe.json").read_text())
     description = {
-        "outputs": len(FINDINGS), "blocks": recipes[0]["blocks"], "side": recipes[0]["side"],
-        "members": [r["widths"] for r in recipes],
+        "outputs": len(FINDINGS), "widths": recipe["widths"], "blocks": recipe["blocks"],
+        "side": recipe["side"], "members": len(members),
     }  # fmt: skip
     ensemble = build(description)
     for member, folder in zip(ensemble.members, members, strict=True):  # type: ignore[arg-type]

@@ -13,14 +13,14 @@ import argparse
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,28 +36,23 @@ from triage.domain.statistics import auc
 class Recipe:
     """Everything that the outcome depends on beside the films."""
 
-    widths: tuple[int, ...] = (16, 32, 64, 128, 192)
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     blocks: int = 2
     side: int = 192
-    early_side: int = 128  # a third of the time a step, while the coarse things are learned
-    early_steps: int = 500  # of a cycle
     batch: int = 48
-    steps: int = 750  # of one cycle
-    cycles: int = 1  # the rate falls to nothing and starts again; what was learned stays
+    steps: int = 250  # of one cycle
+    cycles: int = 4  # the rate falls to nothing and starts again; what was learned stays
     rate: float = 2e-3
     decay: float = 0.05
     dropout: float = 0.3
     average: float = 0.997  # of the weights, per step
     balance: bool = True  # weight folder and view away
-    mixed: float = 0.5  # part of the batches in which films are laid over one another
     auxiliary: float = 0.3  # weight of the losses of sex, age, view ...
     seed: int = 1
 
 
-NO_FOLD = -1
-
 # How often a film of each source is drawn, against one NIH film; phantoms end near a tenth of a batch.
-SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 3.0, "inserted": 0.7}
+SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 1.0, "inserted": 0.7}
 
 
 class Learner(nn.Module):
@@ -77,17 +72,6 @@ class Learner(nn.Module):
 def training_rows(films: Films, fold: int) -> NDArray[np.int64]:
     """Train and validation films whose patients lie outside the fold; never the test part."""
     return np.flatnonzero((films.split != "test") & (films.fold != fold))
-
-
-def shared_start(films: Films) -> Films:
-    """What every fold may begin from: no finding of a film that some fold holds out, but its sex, view and age."""
-    part = films.take(films.split != "test")
-    labels = part.labels.copy()
-    graded = set(part.patient[part.source == "nih"])
-    folded = np.array([p in graded for p in part.patient]) & (part.fold >= 0)
-    findings = [*range(len(FINDINGS)), len(FINDINGS) + AUXILIARY.index("no_finding")]
-    labels[np.ix_(folded, findings)] = np.nan
-    return replace(part, labels=labels)
 
 
 def held_out_rows(films: Films, fold: int) -> NDArray[np.int64]:
@@ -115,22 +99,14 @@ def sampling_odds(films: Films) -> NDArray[np.float64]:
     return odds / odds.sum()
 
 
-def train(
-    films: Films, fold: int, recipe: Recipe, work: Path, device: str, start_from: Path | None = None
-) -> Path:
-    """One network without `fold`; returns the folder that holds cycle1, cycle2 ... with weights and recipe.
-
-    fold  NO_FOLD: the start that the networks of all folds share
-    """
-    out = work / ("shared" if fold == NO_FOLD else f"fold{fold}")
+def train(films: Films, fold: int, recipe: Recipe, work: Path, device: str) -> Path:
+    """One network without `fold`; returns the folder that holds cycle1, cycle2 ... with weights and recipe."""
+    out = work / f"fold{fold}"
     out.mkdir(parents=True, exist_ok=True)
-    part = shared_start(films) if fold == NO_FOLD else films.take(training_rows(films, fold))
-    held_out = films.take(held_out_rows(films, max(fold, 0)))
+    part, held_out = films.take(training_rows(films, fold)), films.take(held_out_rows(films, fold))
     weights = balancing_weights(part) if recipe.balance else np.ones_like(part.labels)
     torch.manual_seed(recipe.seed * 100 + fold)
     learner = Learner(recipe).to(device).to(memory_format=torch.channels_last)
-    if start_from is not None:
-        learner.load_state_dict(load_file(start_from))
     averaged = Learner(recipe).to(device).to(memory_format=torch.channels_last).eval()
     averaged.load_state_dict(learner.state_dict())
     optimiser = torch.optim.AdamW(learner.parameters(), recipe.rate, weight_decay=recipe.decay)
@@ -144,19 +120,12 @@ def train(
         rows = dice.choice(len(part), recipe.batch, p=odds)
         torch_dice = torch.Generator().manual_seed(int(dice.integers(2**62)))
         rows = np.sort(rows)
-        side = recipe.early_side if step % recipe.steps < recipe.early_steps else recipe.side
-        batch = augmented(torch.from_numpy(part.squares[rows]), side, torch_dice).to(device)
+        batch = augmented(torch.from_numpy(part.squares[rows]), recipe.side, torch_dice).to(device)
         labels, weight = torch.from_numpy(part.labels[rows]), torch.from_numpy(weights[rows])
         learner.train()
-        labels, weight = labels.to(device), weight.to(device)
-        share, partner = _mixing(recipe, torch_dice)
-        mixed = batch if share == 1 else share * batch + (1 - share) * batch[partner]
         with torch.autocast(device, torch.bfloat16):
-            logits = learner(mixed.to(memory_format=torch.channels_last)).float()
-        loss = loss_of(logits, labels, weight, recipe.auxiliary)
-        if share < 1:
-            other = loss_of(logits, labels[partner], weight[partner], recipe.auxiliary)
-            loss = share * loss + (1 - share) * other
+            logits = learner(batch.to(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), labels.to(device), weight.to(device), recipe.auxiliary)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 2.0)
@@ -167,16 +136,7 @@ def train(
         if (step + 1) % recipe.steps == 0:
             _keep_member(out, averaged, recipe, (step + 1) // recipe.steps)
             _report(fold, step + 1, recipe, loss.item(), evaluate(averaged, held_out, recipe, device), began)
-    save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, out / "learner.safetensors")
     return out
-
-
-def _mixing(recipe: Recipe, dice: torch.Generator) -> tuple[float, Tensor]:
-    """How much of each film stays in the batch, and which film is laid over it: mixup (arXiv 1710.09412)."""
-    partner = torch.randperm(recipe.batch, generator=dice)
-    if torch.rand((), generator=dice) > recipe.mixed:
-        return 1.0, partner
-    return float(0.5 + 0.5 * torch.rand((), generator=dice)), partner
 
 
 def _keep_member(out: Path, averaged: Learner, recipe: Recipe, cycle: int) -> None:
@@ -261,8 +221,7 @@ def main() -> None:
     )
     parser.add_argument("--phantoms", type=Path, help="films of models.chest_xray.phantoms for the mix")
     parser.add_argument("--inserted", type=Path, help="films of models.chest_xray.insertion for the mix")
-    parser.add_argument("--fold", type=int, default=0, help="held out; -1: the start that all share")
-    parser.add_argument("--start", type=Path, help="learner.safetensors of the shared start")
+    parser.add_argument("--fold", type=int, default=0, help="held out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the recipe")
     arguments = parser.parse_args()
@@ -276,7 +235,7 @@ def main() -> None:
     if arguments.phantoms:
         films = join(films, load_phantoms(arguments.phantoms))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(films, arguments.fold, recipe, arguments.work, device, arguments.start)
+    train(films, arguments.fold, recipe, arguments.work, device)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class GateNet(nn.Module):  # type: ignore[misc]
 
 
 class Ensemble(nn.Module):  # type: ignore[misc]
-    """Networks over a film and its mirror image; logits and maps are the means of all."""
+    """Networks of the same kind over a film and its mirror image; logits and maps are the means of all."""
 
     def __init__(self, members: list[FilmNet]) -> None:
         super().__init__()
@@ -120,11 +120,8 @@ class Ensemble(nn.Module):  # type: ignore[misc]
 
 
 def build(description: dict[str, Any]) -> nn.Module:
-    """The module that a release.json describes under `network` or `gate`; weights are loaded afterwards.
-
-    description  outputs, blocks, and `widths` of a gate or, for an ensemble, `members`: the widths of each
-    """
-    outputs, blocks = description["outputs"], description["blocks"]
+    """The module that a release.json describes under `network` or `gate`; weights are loaded afterwards."""
+    shape = (description["outputs"], tuple(description["widths"]), description["blocks"])
     if "members" in description:
-        return Ensemble([FilmNet(outputs, tuple(widths), blocks) for widths in description["members"]])
-    return GateNet(outputs, tuple(description["widths"]), blocks)
+        return Ensemble([FilmNet(*shape) for _ in range(description["members"])])
+    return GateNet(*shape)
