@@ -21,6 +21,7 @@ READERS = {"reader", "lead", "qa", "admin"}
 EVERYBODY = {"reader", "lead", "qa", "admin", "auditor"}
 ACTORS = {"reader", "lead"}
 ANYONE = EVERYBODY | {""}
+SYSTEMS: set[str] = set()  # no person: a system comes with a token of its own
 
 # The table, written by hand: a new path must be put here before this test passes.
 MAY = {
@@ -155,6 +156,23 @@ MAY = {
     "POST /api/v1/admin/proposals/<id:number>/confirm": {"admin"},
     "POST /api/v1/admin/proposals/<id:number>/withdraw": {"admin"},
 }
+_FHIR = ("Patient", "ServiceRequest", "ImagingStudy", "Observation", "DiagnosticReport", "Device", "Task")
+MAY |= {f"GET /fhir/{kind}{rest}": SYSTEMS for kind in _FHIR for rest in ("", "/<id:number>")}
+MAY |= {f"GET /fhir/AuditEvent{rest}": {"qa", "admin", "auditor"} for rest in ("", "/<id:number>")}
+MAY |= {f"POST /api/v1/messages/{way}/<id:message_id>/{act}": {"admin"}
+        for way in ("in", "out") for act in ("raw", "replay", "park")}  # fmt: skip
+_STUDY = "/dicom-web/studies/<uid:study>"
+_SERIES = f"{_STUDY}/series/<uid:series>"
+_INSTANCE = f"{_SERIES}/instances/<uid:instance>"
+MAY |= {
+    f"GET {path}": SYSTEMS
+    for path in (
+        "/dicom-web/studies", "/dicom-web/series", "/dicom-web/instances", f"{_STUDY}/series", f"{_STUDY}/instances",
+        f"{_SERIES}/instances", _STUDY, _SERIES, _INSTANCE, f"{_STUDY}/metadata", f"{_SERIES}/metadata",
+        f"{_INSTANCE}/metadata", f"{_INSTANCE}/frames/<string:frames>", f"{_INSTANCE}/frames/<string:frame>/rendered",
+        f"{_INSTANCE}/rendered", f"{_INSTANCE}/bulkdata/<string:tag>",
+    )
+}  # fmt: skip
 DENIED = {401, 403}
 
 
