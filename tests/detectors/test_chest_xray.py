@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from triage.detectors._runtime import BOUND
-from triage.detectors.chest_xray import RUNTIMES, ChestXray, load
+from triage.detectors._runtime import BOUND, RUNTIMES
+from triage.detectors.chest_xray import ChestXray, load
 from triage.detectors.releases import active_release, load_release
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import FINDING_CODES
