@@ -124,7 +124,7 @@ def _instance(n: int, now: datetime) -> dict[str, Any]:
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "digest": f"{n:064x}", "size_bytes": 8_000_000,
         "received_at": _when(n, now),
-        "wanted": True, "header": {},
+        "wanted": False, "header": {},
     }  # fmt: skip
 
 
