@@ -479,7 +479,10 @@ def test_stop_lets_nobody_in_and_ends(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         wire.connect(port, 1)
     assert wire.read_pdu(idle)[0] in (0, 7)
-    assert not [t for t in threading.enumerate() if t.name.startswith(("dicom-", "AcceptorThread"))]
+    ours = [t for t in threading.enumerate() if t.name.startswith(("dicom-", "AcceptorThread"))]
+    for thread in ours:  # an association's thread announces its end just before it returns
+        thread.join(2)
+    assert not [t for t in ours if t.is_alive()]
 
 
 def test_a_port_that_is_taken_is_said(hospital: Hospital, tmp_path: Path) -> None:
