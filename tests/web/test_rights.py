@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from tests.web.conftest import Clock, SignedIn
 from tests.web.seed import PASSWORD, ROLES, Sown, pneumothorax
+from triage.web import dicomweb_query, dicomweb_retrieve
 from triage.web.app import ROUTES
 from triage.web.context import PUBLIC, Route
 from triage.web.rates import SIGN_IN_ADDRESS
@@ -106,6 +107,7 @@ MAY = {
     "GET /dicom-web/studies/<uid:study>/series/<uid:series>/instances/<uid:instance>/rendered": set(),
     "GET /dicom-web/studies/<uid:study>/series/<uid:series>/metadata": set(),
     "POST /dicom-web/studies/<uid:study>": set(),
+    **{f"GET {r.path}": set() for r in (*dicomweb_query.ROUTES, *dicomweb_retrieve.ROUTES)},  # tokens alone
     "GET /dicom-web/workitems": READERS,
     "GET /dicom-web/workitems/<uid:uid>": READERS,
     "POST /dicom-web/workitems/<uid:uid>": ACTORS,

@@ -166,7 +166,7 @@ def test_an_embedded_product_has_a_private_broker_and_removes_its_folder(tmp_pat
 
 
 def test_a_part_that_nobody_knows_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="receiver, worker-stat"):
+    with pytest.raises(Misconfigured, match="receiver, hl7, worker-stat"):
         Supervisor(Settings(home=tmp_path), None, only=("reciever",))
 
 
