@@ -40,7 +40,8 @@ from triage.qa.metaimage import read_metaimage
 
 IN_TURN = 8  # LUNA16 scans in memory at once, some 100 MB each
 LUNA16_TRAIN, LUNA16_VAL = range(8), 8  # subset 9 stays unseen
-PHANTOM_SHARE = 0.12  # of all blocks: enough to know them, too few to learn them instead of lungs
+HARD_SHARE = 0.35  # of the blocks of a real scan that are drawn around its hard places
+PHANTOM_SHARE = 0.10  # of all blocks: enough to know them, too few to learn them instead of lungs
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Scan:
     ignored: list[tuple[Array, float]] = field(default_factory=list)
     places: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm of lung voxels, every 3 mm or so
     known_share: float = 0.06  # of its blocks that are drawn around a known nodule
+    hard: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm where the finder last saw nodules that are none
 
     def __post_init__(self) -> None:
         mask = self.lungs.mask
@@ -176,8 +178,8 @@ def load_crops(folder: Path, split: str) -> list[Crop]:
 
 
 def draw_diameter(rng: np.random.Generator) -> float:
-    """3.2 to 30 mm, small ones most often, as in the readers' list."""
-    return float(np.clip(np.exp(rng.normal(np.log(7.0), 0.55)), 3.2, 30.0))
+    """3.4 to 30 mm, small ones more often than in the readers' list: they are the ones that get missed."""
+    return float(np.clip(np.exp(rng.normal(np.log(6.0), 0.5)), 3.4, 30.0))
 
 
 def draw_nodule(rng: np.random.Generator, shapes: Shapes, diameter_mm: float) -> tuple[Field, Field | None]:
@@ -231,6 +233,8 @@ class Sampler:
         half_mm = voxels * step / 2
         if scan.known and rng.random() < scan.known_share:
             place = scan.known[int(rng.integers(len(scan.known)))][0] + rng.normal(0, 5, 3)
+        elif len(scan.hard) and rng.random() < HARD_SHARE:
+            place = scan.hard[int(rng.integers(len(scan.hard)))] + rng.normal(0, 6, 3)
         else:
             place = scan.places[int(rng.integers(len(scan.places)))]
         middle = scan.grid.to_index(place[None])[0]
@@ -260,7 +264,7 @@ class Sampler:
         taken = [p for p, _ in scan.known + scan.ignored]
         if not near.size:
             return drawn
-        for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.25, 0.4, 0.25, 0.1]))):
+        for _ in range(int(rng.choice([0, 2, 3, 4], p=[0.15, 0.3, 0.3, 0.25]))):
             spot, kind = scan.places[int(rng.choice(near))], rng.random()
             if any(np.linalg.norm(spot - t) < 22 for t in taken):
                 continue
@@ -273,7 +277,7 @@ class Sampler:
     def _one(self, native: Grid, lung: Array, spot: Array, kind: float) -> Lesion | None:
         rng = self.rng
         at = tuple(native.to_index(spot[None])[0])
-        texture = str(rng.choice(["solid", "part_solid", "ground_glass"], p=[0.6, 0.15, 0.25]))
+        texture = str(rng.choice(["solid", "part_solid", "ground_glass"], p=[0.57, 0.15, 0.28]))
         look = draw_look(rng, texture, native.spacing[0])
         if kind < 0.5:
             if self.shapes is None:

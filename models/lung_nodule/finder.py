@@ -12,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from data import Sample, open_sampler, turned
+from data import Sample, Scan, open_sampler, turned
 from insertion import Lesion
+from scipy import ndimage as ndi
 from torch import Tensor, nn
 
+from triage.detectors import _runtime
 from triage.detectors._nets3d import STRIDE, NoduleFinder
-from triage.detectors.lung_nodule import FINDER_STEP_MM, scaled
+from triage.detectors.lung_nodule import FINDER_STEP_MM, find_places, scaled
 
 BLOCK, PATCH = 56, 48  # drawn blocks are larger, so that a random part of them is another view
-POOL = 5000
+POOL = 6000
 DRAWS_A_SCAN = 40  # then one of the scans that take turns goes
+DRAWS_A_LOOK = 120  # then the finder is asked about one scan as it is: what it names wrongly is shown more often
+HARD_FLOOR, HARD_MOST = -4.0, 40  # logit and number of such places
+AVERAGE = 0.998  # of the weights over the last 500 steps: what is kept
 PHANTOMS = range(9000, 9005)  # seeds far from those of tests, demo and constancy check
 
 
@@ -38,7 +43,7 @@ def to_bytes(hu: Any) -> Any:
     return np.clip((hu + 1100) / 6, 0, 255).astype(np.uint8)
 
 
-def _produce(sources: Sources, seed: int, queue: Any) -> None:
+def _produce(sources: Sources, weights: Path, seed: int, queue: Any) -> None:
     torch.set_num_threads(1)
     sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed)
     drawn, parent = 0, os.getppid()
@@ -56,6 +61,18 @@ def _produce(sources: Sources, seed: int, queue: Any) -> None:
         drawn += 1
         if drawn % DRAWS_A_SCAN == 0:
             hosts.turn()
+        if drawn % DRAWS_A_LOOK == 0 and weights.exists():
+            scan = hosts.scans[drawn // DRAWS_A_LOOK % len(hosts.scans)]
+            scan.hard = hard_places(weights, scan)
+
+
+def hard_places(weights: Path, scan: Scan) -> Any:
+    """(n, 3) LPS mm where the finder sees nodules on the scan as it is, away from all marks."""
+    network = _runtime.TorchNetwork(_runtime.load_safetensors(NoduleFinder(), weights), "cpu", 1)
+    marks = scan.known + scan.ignored
+    places = [p.center_lps_mm for p in find_places(network, scan.grid, scan.lungs, HARD_FLOOR)]
+    away = [p for p in places if all(np.linalg.norm(np.subtract(p, m)) > d / 2 + 5 for m, d in marks)]
+    return np.array(away[:HARD_MOST], float).reshape(-1, 3)
 
 
 def targets(sample: Sample, size: int) -> tuple[Any, Any, Any]:
@@ -116,6 +133,11 @@ def view(rng: np.random.Generator, stored: tuple[Any, Any, Any]) -> tuple[Any, A
     )
     flat = regression.reshape(4, -1)[:, cells.ravel()].reshape(regression.shape)
     flat[:3] = _turn_vectors(np.random.default_rng(seed), flat[:3])
+    kernel = rng.random()
+    if kernel < 0.15:  # a softer reconstruction
+        hu = ndi.gaussian_filter(hu, rng.uniform(0.3, 0.7))
+    elif kernel < 0.35:  # a sharper one
+        hu = hu + rng.uniform(0.2, 0.9) * (hu - ndi.gaussian_filter(hu, 0.8))
     hu = hu * rng.uniform(0.95, 1.05) + rng.normal(0, 15) + rng.normal(0, rng.choice([0, 0, 8, 25]), hu.shape)
     return scaled(hu.astype(np.float32)), heat, flat, weight
 
@@ -143,40 +165,47 @@ def _moved(lesions: Any, start: Any) -> Any:
 def train_finder(
     sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
 ) -> None:
-    """Trains for about `minutes` of processor time and writes work/finder.safetensors every 100 steps; goes on from it."""
-    from safetensors.torch import load_file, save_file
+    """Trains for about `minutes` and writes work/finder.safetensors every 100 steps; goes on from it."""
+    from safetensors.torch import load_file
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    saved = work / "finder.safetensors"
     queue: Any = mp.get_context("spawn").Queue(maxsize=64)
-    producer = mp.get_context("spawn").Process(target=_produce, args=(sources, seed, queue), daemon=True)
+    producer = mp.get_context("spawn").Process(target=_produce, args=(sources, saved, seed, queue), daemon=True)
     producer.start()
     model, peak = NoduleFinder(), 2e-3
-    saved = work / "finder.safetensors"
     if saved.exists():
         model.load_state_dict(load_file(str(saved)))
-        peak = 1e-3
+        peak = 1.5e-3
+    model = model.to(memory_format=torch.channels_last_3d)
+    kept = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE), use_buffers=True
+    )
     optimizer = torch.optim.AdamW(model.parameters(), peak, weight_decay=1e-4)
     rng, pool = np.random.default_rng(seed), []
-    for _ in range(400):
+    for _ in range(150):
         pool.append(queue.get())
-    begin, step, seen, shown = time.process_time(), 0, 0, []
-    while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
-        for _ in range(2):
-            if not queue.empty():
-                pool.append(queue.get())
-                seen += 1
+    begin, step, seen, shown = time.monotonic(), 0, 0, []
+    while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        if not queue.empty():
+            pool.append(queue.get())
+            seen += 1
         del pool[: max(0, len(pool) - POOL)]
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1.0, step / 100) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * share))
         views = [view(rng, pool[int(i)]) for i in rng.integers(len(pool), size=batch)]
         hu, heat, regression, weight = (torch.from_numpy(np.stack(v)) for v in zip(*views, strict=True))
         model.train()
-        focal, size = loss_of(model(hu[:, None]), heat, regression, weight)
+        values = hu[:, None].contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the processor has it
+            output = model(values)
+        focal, size = loss_of(output.float(), heat, regression, weight)
         optimizer.zero_grad()
         (focal + 0.2 * size).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+        kept.update_parameters(model)
         step += 1
         shown.append((focal.item(), size.item()))
         if step % 100 == 0:
@@ -185,7 +214,16 @@ def train_finder(
                 f"size {np.mean([s[1] for s in shown[-100:]]):.3f} share {share:.2f}",
                 flush=True,
             )
-            save_file(model.state_dict(), str(saved))
-    save_file(model.state_dict(), str(saved))
+            _save(kept.module, saved)
+    _save(kept.module, saved)
     producer.terminate()
     producer.join()
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    """In one step: the producer may be reading it."""
+    from safetensors.torch import save_file
+
+    part = path.with_suffix(".part")
+    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, str(part))
+    part.rename(path)

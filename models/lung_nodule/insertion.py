@@ -125,6 +125,7 @@ class Look:
     edge_mm: float
     blur_mm: tuple[float, float]  # through-plane, in-plane (Gaussian sigma)
     core_hu: float | None = None
+    inset_mm: float = 0.0  # readers draw around a nodule: its half-density edge lies this far inside their outline
 
 
 def draw_look(rng: np.random.Generator, texture: str, slice_mm: float) -> Look:
@@ -139,6 +140,7 @@ def draw_look(rng: np.random.Generator, texture: str, slice_mm: float) -> Look:
         edge_mm=float(soft * rng.uniform(0.6, 2.4)),
         blur_mm=(float(rng.uniform(0.25, 0.55) * slice_mm), float(rng.uniform(0.35, 0.95))),
         core_hu=float(rng.uniform(-250, 50)) if texture == "part_solid" else None,
+        inset_mm=float(rng.uniform(0, 0.55)),
     )
 
 
@@ -176,7 +178,8 @@ def paint(
     ]
     mm = np.stack(np.meshgrid(*axes, indexing="ij"))
     inner = body(mm)
-    whole = inner if extra is None else np.maximum(inner, extra(mm))
+    whole = inner - min(look.inset_mm, 0.25 * float(inner.max()))
+    whole = whole if extra is None else np.maximum(whole, extra(mm))
     sigma = [
         b / (spacing[d] / sub[d]) for d, b in enumerate((look.blur_mm[0], look.blur_mm[1], look.blur_mm[1]))
     ]
