@@ -55,7 +55,9 @@ class Scan:
     ignored: list[tuple[Array, float]] = field(default_factory=list)
     places: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm of lung voxels, every 3 mm or so
     known_share: float = 0.06  # of its blocks that are drawn around a known nodule
-    hard: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm where the finder last saw nodules that are none
+    hard: Array = field(
+        default_factory=lambda: np.zeros((0, 3))
+    )  # LPS mm where the finder last saw nodules that are none
 
     def __post_init__(self) -> None:
         mask = self.lungs.mask

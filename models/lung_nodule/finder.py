@@ -24,7 +24,9 @@ from triage.detectors.lung_nodule import FINDER_STEP_MM, find_places, scaled
 BLOCK, PATCH = 56, 48  # drawn blocks are larger, so that a random part of them is another view
 POOL = 6000
 DRAWS_A_SCAN = 40  # then one of the scans that take turns goes
-DRAWS_A_LOOK = 120  # then the finder is asked about one scan as it is: what it names wrongly is shown more often
+DRAWS_A_LOOK = (
+    120  # then the finder is asked about one scan as it is: what it names wrongly is shown more often
+)
 HARD_FLOOR, HARD_MOST = -4.0, 40  # logit and number of such places
 AVERAGE = 0.998  # of the weights over the last 500 steps: what is kept
 PHANTOMS = range(9000, 9005)  # seeds far from those of tests, demo and constancy check
@@ -172,7 +174,9 @@ def train_finder(
     torch.manual_seed(seed)
     saved = work / "finder.safetensors"
     queue: Any = mp.get_context("spawn").Queue(maxsize=64)
-    producer = mp.get_context("spawn").Process(target=_produce, args=(sources, saved, seed, queue), daemon=True)
+    producer = mp.get_context("spawn").Process(
+        target=_produce, args=(sources, saved, seed, queue), daemon=True
+    )
     producer.start()
     model, peak = NoduleFinder(), 2e-3
     if saved.exists():
@@ -214,13 +218,13 @@ def train_finder(
                 f"size {np.mean([s[1] for s in shown[-100:]]):.3f} share {share:.2f}",
                 flush=True,
             )
-            _save(kept.module, saved)
-    _save(kept.module, saved)
+            save_weights(kept.module, saved)
+    save_weights(kept.module, saved)
     producer.terminate()
     producer.join()
 
 
-def _save(module: nn.Module, path: Path) -> None:
+def save_weights(module: nn.Module, path: Path) -> None:
     """In one step: the producer may be reading it."""
     from safetensors.torch import save_file
 

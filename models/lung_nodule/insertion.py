@@ -125,7 +125,9 @@ class Look:
     edge_mm: float
     blur_mm: tuple[float, float]  # through-plane, in-plane (Gaussian sigma)
     core_hu: float | None = None
-    inset_mm: float = 0.0  # readers draw around a nodule: its half-density edge lies this far inside their outline
+    inset_mm: float = (
+        0.0  # readers draw around a nodule: its half-density edge lies this far inside their outline
+    )
 
 
 def draw_look(rng: np.random.Generator, texture: str, slice_mm: float) -> Look:

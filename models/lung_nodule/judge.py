@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import Crop, Sampler, Scan, load_crops, open_sampler, turned
-from finder import PHANTOMS, Sources
+from finder import AVERAGE, PHANTOMS, Sources, save_weights
 from torch import nn
 
 from triage.detectors import _runtime
@@ -20,7 +20,7 @@ from triage.detectors.lung_nodule import LOOK, Place, find_places, look_at
 
 ROOM = 4  # voxels a stored look is larger on each side, for shifts
 SIDE = LOOK + 2 * ROOM
-PER_SCAN = 16  # things drawn into one copy of a scan
+PER_SCAN = 24  # things drawn into one copy of a scan
 
 
 def finder_network(work: Path, threads: int) -> _runtime.OpenVinoNetwork:
@@ -84,8 +84,8 @@ def collect(sources: Sources, work: Path, *, minutes: float, threads: int, seed:
     sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed + 100)
     scans = hosts.scans
     looks, labels, origins = [], [], []
-    begin, turn = time.process_time(), 0
-    while time.process_time() - begin < 60 * minutes:
+    begin, turn = time.monotonic(), 0
+    while time.monotonic() - begin < 60 * minutes:
         scan = scans[turn % len(scans)]
         native, nodules = crowded(sampler, scan)
         places = find_places(finder, native, scan.lungs, floor=-4.0)
@@ -106,8 +106,8 @@ def collect(sources: Sources, work: Path, *, minutes: float, threads: int, seed:
 def train_judge(
     sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 24
 ) -> None:
-    """Trains the judge on work/looks.npz and the real crops for about `minutes` of processor time."""
-    from safetensors.torch import load_file, save_file
+    """Trains the judge on work/looks.npz and the real crops for about `minutes`."""
+    from safetensors.torch import load_file
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -123,25 +123,34 @@ def train_judge(
     model, saved = CandidateJudge(), work / "judge.safetensors"
     if saved.exists():
         model.load_state_dict(load_file(str(saved)))
+    model = model.to(memory_format=torch.channels_last_3d)
+    kept = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE), use_buffers=True
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-3)
-    begin, step, shown = time.process_time(), 0, []
-    while (share := (time.process_time() - begin) / (60 * minutes)) < 1:
+    begin, step, shown = time.monotonic(), 0, []
+    while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * min(1.0, step / 50) * max(0.01, 0.5 + 0.5 * np.cos(np.pi * share))
         picked = np.concatenate([rng.choice(yes, batch // 3), rng.choice(no, batch - batch // 3)])
         hu = torch.from_numpy(np.stack([_view(rng, looks[i]) for i in picked]))
         target = torch.from_numpy(labels[picked].astype(np.float32))
         model.train()
-        loss = nn.functional.binary_cross_entropy_with_logits(model(hu)[:, 0], target * 0.96 + 0.02)
+        values = hu.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16):
+            logit = model(values)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(logit.float(), target * 0.96 + 0.02)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+        kept.update_parameters(model)
         step += 1
         shown.append(loss.item())
         if step % 50 == 0:
             print(f"judge step {step} loss {np.mean(shown[-50:]):.3f} share {share:.2f}", flush=True)
-    save_file(model.state_dict(), str(saved))
+            save_weights(kept.module, saved)
+    save_weights(kept.module, saved)
 
 
 def _view(rng: np.random.Generator, stored: Any) -> Any:

@@ -1,6 +1,6 @@
 """A contact sheet of the lung mask on whole scans, to be looked at: four coronal and four transverse cuts of each.
 
-    python models/lung_nodule/sheet.py --data ../shared/data/ct --out FOLDER
+python models/lung_nodule/sheet.py --data ../shared/data/ct --out FOLDER
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="shared/data/ct")
     parser.add_argument("--luna16", type=Path, help="folder with subset0 ... subset9 and annotations.csv")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=20.0, help="of processor time")
+    parser.add_argument("--minutes", type=float, default=20.0, help="by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--version", default="1.0.0")

@@ -70,6 +70,17 @@ def test_textures_are_told_apart():
         assert m.texture == expected, (hu, core, m)
 
 
+def test_what_a_nodule_hangs_on_is_told():
+    scan, lungs, centre = a_scan(10.0)
+    assert measure(scan, lungs, centre, 10.0)[0].attachment == "free"
+    scan, lungs, centre = a_scan(10.0, vessel_mm=3.0)
+    assert measure(scan, lungs, centre, 10.0)[0].attachment == "vessel"
+    wall = lungs.mask
+    wall[:, : int(27.0 / 0.7)] = False  # the ball's edge lies at 25 mm
+    at_the_wall = Lungs(Grid(wall, lungs.grid.affine), 4000.0, False, False)
+    assert measure(scan, at_the_wall, centre, 10.0)[0].attachment == "pleura"
+
+
 def test_nothing_there_gives_the_expected_size_and_says_so_by_its_density():
     scan, lungs, centre = a_scan(8.0, hu=LUNG)
     m, outline = measure(scan, lungs, centre, 8.0)

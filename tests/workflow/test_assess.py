@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy import update
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
+from triage.detectors._grid import Grid
+from triage.detectors.lungs import Lungs
 from triage.detectors.protocol import Detection
+from triage.detectors.registration import pack
 from triage.domain.errors import Misconfigured, Unavailable
+from triage.domain.finding import Finding, Measurements
 from triage.domain.suitability import NotSuitable, NotSuitableError, ReasonCode
-from triage.store import runs
+from triage.store import runs, schema
 from triage.store.spool import Spool
 from triage.workflow import assess as steps
 from triage.workflow import sweep
@@ -281,3 +288,54 @@ def test_a_process_whose_detector_hangs_ends_so_that_another_may_try(
     worker(desk, lambda: ended.wait(10)).assess(desk.receive().wake[0][0])
 
     assert ended.is_set()
+
+
+def a_lung_map() -> dict[str, Any]:
+    mask = np.zeros((60, 60, 60), bool)
+    mask[5:55, 12:48, 5:26] = mask[5:55, 12:48, 34:55] = True
+    grid = Grid(mask, np.diag([5.0, 5.0, 5.0, 1.0]))
+    return pack(Lungs(grid, 4000.0, False, False))
+
+
+def a_nodule(diameter: float) -> Finding:
+    m = Measurements((60.0, 140.0, 150.0), diameter, diameter, diameter**3 / 2, 20.0, "solid")
+    return a_finding("nodule", 0.9, measurements=m)
+
+
+def scanned(desk: Desk, study: int, diameter: float, **values: Any) -> runs.Leased:
+    """A scan with one nodule, on its day, analysed."""
+    desk.receive_scan(study=study, series=study, **values)
+    with desk.database.write() as tx:
+        newest = desk.rows("study")[-1]["id"]
+        taken = NOON - timedelta(days=200 - 100 * study)
+        tx.execute(update(schema.study).where(schema.study.c.id == newest).values(acquired_at=taken))
+    desk.clock.advance(3600)
+    leased = desk.lease(desk.judge(desk.rows("series")[-1]["id"])[0][0])
+    assert leased is not None
+    seen = Detection((a_nodule(diameter),), lung_map=a_lung_map())
+    with desk.database.read() as tx:
+        compared = steps.compare_with_prior(tx, leased, seen)
+    assert desk.finish(leased, Result(detection=compared))
+    return leased
+
+
+def test_a_nodule_of_an_earlier_scan_gets_its_growth(any_desk: Desk) -> None:
+    scanned(any_desk, 1, 6.0, patient_id="P7")
+    later = scanned(any_desk, 2, 9.0, patient_id="P7")
+
+    first, second = (f["growth"] for f in any_desk.rows("finding"))
+    assert first is None
+    assert (second["days"], second["diameter_change_mm"], second["volume_change_percent"]) == (
+        100,
+        3.0,
+        237.5,
+    )
+    with any_desk.database.read() as tx:
+        assert runs.findings_of_runs(tx, [later.run_id])[later.run_id][0].growth is not None
+
+
+def test_another_patients_scan_is_no_prior(desk: Desk) -> None:
+    scanned(desk, 1, 6.0)
+    scanned(desk, 2, 9.0)
+
+    assert [f["growth"] for f in desk.rows("finding")] == [None, None]

@@ -21,6 +21,7 @@ from triage.detectors.lungs import Lungs, find_lungs
 from triage.detectors.measure import WALL_MM, measure
 from triage.detectors.protocol import Detection
 from triage.detectors.regions import on_slices
+from triage.detectors.registration import pack
 from triage.detectors.releases import Release, load_release
 from triage.domain.finding import Band, Finding, Location, Measurements, SliceMask
 from triage.domain.image import Volume
@@ -114,7 +115,7 @@ class LungNodule:
         findings, small = self._findings(scan, source, lungs, places)
         if small:
             notes.append(f"{small} candidates under {SMALLEST_MM:.0f} mm are not listed")
-        return Detection(findings, self.not_covered, tuple(notes))
+        return Detection(findings, self.not_covered, tuple(notes), pack(lungs))
 
     def verify(self) -> float:
         """Largest difference of both networks' golden outputs from those that the release was made with."""

@@ -26,6 +26,8 @@ SOLID_HU = (
 # Share of the contrast at which a reader draws: physics says a half, but readers draw around what they see (the LIDC
 # outlines lie 0.3 to 0.5 mm outside the half-density edge; chosen on the 83 real train crops).
 SOLID_EDGE, FAINT_EDGE = 0.38, 0.45
+SHELL_MM = (1.0, 3.0)  # around a nodule: what reaches through it is attached; nearer is the nodule's own blur
+PLEURA_SHARE, VESSEL_MM3, VESSEL_HU = 0.06, 4.0, -650.0
 RIM_MM = 1.3  # a rim of lower density wider than the scanner's own blur makes a nodule part solid
 Mask = NDArray[np.bool_]
 
@@ -76,6 +78,7 @@ def measure(
             volume_mm3=round(float(mask.sum()) * step**3, 1),
             mean_hu=round(float(hu[inner if inner.any() else mask].mean()), 0),
             texture=texture,
+            attachment=_attachment(hu, lung, mask, step),
         ),
         Outline(grid, mask),
     )
@@ -105,6 +108,33 @@ def _segment(hu: NDArray[np.float32], lung: Mask, step: float, diameter_mm: floa
     if wide.any() and grown_mm > max(RIM_MM, 0.22 * _radius(mask, step)):
         return wide, "part_solid"
     return mask, "solid"
+
+
+def _attachment(hu: NDArray[np.float32], lung: Mask, mask: Mask, step: float) -> str:
+    """What touches the nodule: "pleura" (or chest wall, mediastinum), "vessel", else "free"."""
+    near, far = SHELL_MM
+    away = ndi.distance_transform_edt(~mask, sampling=step)
+    shell = (away > near) & (away <= far)
+    if not shell.any():
+        return ""
+    if (~lung[shell]).mean() > PLEURA_SHARE:
+        return "pleura"
+    inner, quiet = float(np.median(hu[mask])), float(np.median(hu[shell]))
+    dense = ndi.gaussian_filter(hu, 0.4 / step) > max(VESSEL_HU, quiet + 0.35 * (inner - quiet))
+    labels, count = ndi.label(dense & shell & lung)
+    index = np.arange(1, count + 1)
+    through = [  # a strand that crosses the whole shell, not a vessel that passes by
+        i
+        for i, low, high, voxels in zip(
+            index,
+            ndi.minimum(away, labels, index),
+            ndi.maximum(away, labels, index),
+            np.bincount(labels.ravel(), minlength=count + 1)[1:],
+            strict=True,
+        )
+        if low < near + step and high > far - step and voxels * step**3 > VESSEL_MM3
+    ]
+    return "vessel" if through else "free"
 
 
 def _radius(mask: Mask, step: float) -> float:

@@ -7,7 +7,7 @@ An outside package offers one through the entry point group `triage.detectors` (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from triage.domain.finding import Finding
 from triage.domain.image import Radiograph, Volume
@@ -18,11 +18,13 @@ class Detection:
     """findings: everything the release covers, also below threshold; not_covered: names it declares it cannot see.
 
     notes: what the gate or geometry did ("inverted", "rotated 90 degrees"), recorded with the Run.
+    lung_map: the lungs of a scan as `registration.pack` makes them, kept to align a later scan with this one.
     """
 
     findings: tuple[Finding, ...]
     not_covered: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lung_map: dict[str, Any] | None = None
 
 
 class FilmDetector(Protocol):

@@ -7,7 +7,7 @@ coded as observed; that it is only suspected is said by the preliminary status a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -125,6 +125,22 @@ class Measurements:
     volume_mm3: float
     mean_hu: float
     texture: str  # "solid", "part_solid", "ground_glass"
+    attachment: str = ""  # "pleura", "vessel", "free"; "" when nobody looked
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Change since an earlier CT of the same patient (`domain.growth`); information, no judgement.
+
+    diameters are means of long and short axis in mm; change in percent None when the earlier volume was 0
+    """
+
+    prior_study_uid: str
+    days: int
+    prior_diameter_mm: float
+    prior_volume_mm3: float
+    diameter_change_mm: float
+    volume_change_percent: float | None
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,7 @@ class Finding:
     threshold: float | None = None
     location: Location | None = None
     measurements: Measurements | None = None
+    growth: Growth | None = None
 
     @property
     def coded(self) -> FindingCode:
@@ -158,7 +175,7 @@ def shown(finding: Finding, mode: Mode, *, may_see_inside: bool) -> Finding:
     """
     if may_see_inside or mode is Mode.OVERLAY:
         return finding
-    return replace(finding, location=None, measurements=None)
+    return replace(finding, location=None, measurements=None, growth=None)
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
@@ -191,5 +208,7 @@ def as_json(finding: Finding) -> dict[str, Any]:
             "volume_mm3": m.volume_mm3,
             "mean_hu": m.mean_hu,
             "texture": m.texture,
+            "attachment": m.attachment,
         },
+        "growth": None if finding.growth is None else asdict(finding.growth),
     }

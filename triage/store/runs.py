@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from triage.domain.finding import Band, Finding, Location, Measurements, SliceMask
+from triage.domain.finding import Band, Finding, Growth, Location, Measurements, SliceMask
 from triage.domain.run import MAX_ATTEMPTS, TERMINAL, RunState, state_after
 from triage.domain.suitability import NOT_WHOLE, NotSuitable
 from triage.store.schema import finding, release, run, series, study
@@ -166,6 +166,7 @@ def renew(tx: Connection, run_id: int, token: str, until: datetime) -> bool:
 def finish(
     tx: Connection, run_id: int, token: str, event: str, now: datetime, reason: NotSuitable | None = None,
     failure: str = "", runtime: str = "", code_version: str = "", notes: Sequence[str] = (),
+    lung_map: dict[str, Any] | None = None,
 ) -> bool:  # fmt: skip
     """Commit the end of a run by the holder of its current lease (I7); False when the lease is another's."""
     state = state_after(RunState.RUNNING, event)
@@ -182,6 +183,7 @@ def finish(
                 runtime=runtime[:60],
                 code_version=code_version,
                 notes=list(notes),
+                lung_map=lung_map,
             )
         ).rowcount
         == 1
@@ -325,6 +327,7 @@ def add_findings(tx: Connection, run_id: int, study_id: int, findings: Sequence[
                 "actionable": f.actionable,
                 "location": asdict(f.location) if f.location else None,
                 "measurements": asdict(f.measurements) if f.measurements else None,
+                "growth": asdict(f.growth) if f.growth else None,
             }
         )
     if rows:
@@ -427,7 +430,43 @@ def _finding(r: dict[str, Any]) -> Finding:
         measurements=Measurements(**{**measurements, "center_lps_mm": tuple(measurements["center_lps_mm"])})
         if measurements
         else None,
+        growth=Growth(**r["growth"]) if r["growth"] else None,
     )
+
+
+def prior_scan(tx: Connection, study_id: int, detector: str) -> dict[str, Any] | None:
+    """The newest scan of this patient before this study that the detector looked at, to be compared with.
+
+    returns  id (of the run), lung_map, days between the two acquisitions, study_instance_uid; None when there is none,
+             or nobody says when either was acquired
+    """
+    this = tx.execute(select(study.c.patient_id, study.c.acquired_at).where(study.c.id == study_id)).one()
+    if this.acquired_at is None:
+        return None
+    row = tx.execute(
+        select(run.c.id, run.c.lung_map, study.c.acquired_at, study.c.study_instance_uid)
+        .join(study, study.c.id == run.c.study_id)
+        .join(release, release.c.id == run.c.release_id)
+        .where(
+            study.c.patient_id == this.patient_id,
+            study.c.acquired_at < this.acquired_at,
+            study.c.constancy.is_(False),
+            release.c.detector == detector,
+            run.c.state == RunState.COMPLETED.value,
+            run.c.queue != SHADOW,
+            run.c.lung_map.is_not(None),
+        )
+        .order_by(study.c.acquired_at.desc(), run.c.id.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    return {
+        "id": row.id,
+        "lung_map": row.lung_map,
+        "days": (this.acquired_at - row.acquired_at).days,
+        "study_instance_uid": row.study_instance_uid,
+    }
 
 
 def oldest_waiting(tx: Connection) -> datetime | None:

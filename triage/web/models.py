@@ -231,6 +231,9 @@ class FindingAnswer(BaseModel):
     threshold: float | None
     location: dict[str, Any] | None
     measurements: dict[str, Any] | None
+    growth: Annotated[
+        dict[str, Any] | None, Field(description="change since the patient's earlier CT; information only")
+    ] = None
 
 
 class RunAnswer(BaseModel):

@@ -19,8 +19,10 @@ from sqlalchemy import Connection
 
 from triage import __version__
 from triage.detectors.protocol import Detection, FilmDetector, ScanDetector
+from triage.detectors.registration import align
 from triage.dicom.pixels import Decoder
 from triage.domain.errors import TriageError, Unavailable
+from triage.domain.growth import compared
 from triage.domain.image import Radiograph, Volume
 from triage.domain.run import RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
@@ -74,6 +76,7 @@ def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewI
         runtime=result.runtime,
         code_version=__version__,
         notes=result.detection.notes if result.detection else (),
+        lung_map=result.detection.lung_map if result.detection else None,
     )
     if not ours:
         return False
@@ -149,6 +152,8 @@ class Worker:
                 held = studies.held_by_uid(tx, list(leased.sop_instance_uids))
             paths = [self.spool.path(h.digest) for h in held]
             detection = detect(detector, self.decoder, paths, [h.header for h in held])
+            with self.database.read() as tx:
+                detection = compare_with_prior(tx, leased, detection)
             return Result(detection=detection, runtime=detector.runtime)
         except NotSuitableError as error:
             return Result(not_suitable=error.answer)
@@ -188,6 +193,22 @@ class Worker:
         finally:
             done.set()
             thread.join()
+
+
+def compare_with_prior(tx: Connection, leased: Leased, detection: Detection) -> Detection:
+    """The detection with the growth of its nodules since the patient's last scan; unchanged where nothing compares."""
+    prior = runs.prior_scan(tx, leased.study_id, leased.detector) if detection.lung_map else None
+    if prior is None or detection.lung_map is None:
+        return detection
+    to_prior = align(detection.lung_map, prior["lung_map"])
+    if to_prior is None:
+        note = "an earlier scan is there, but its lungs do not match: no growth is given"
+        return replace(detection, notes=(*detection.notes, note))
+    earlier = runs.findings_of_runs(tx, [prior["id"]])[prior["id"]]
+    found = compared(
+        detection.findings, earlier, to_prior, days=prior["days"], prior_study_uid=prior["study_instance_uid"]
+    )
+    return replace(detection, findings=found)
 
 
 def detect(detector: Any, decoder: Decoder, paths: list[Any], headers: list[InstanceHeader]) -> Detection:

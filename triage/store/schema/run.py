@@ -67,6 +67,9 @@ run = Table(
     Column("runtime", String(60), nullable=False, server_default=""),
     Column("code_version", String(40), nullable=False, server_default=""),
     Column("notes", JSON, nullable=False),
+    Column(
+        "lung_map", JSON(none_as_null=True)
+    ),  # detectors.registration.pack: aligns a later scan with this one
     UniqueConstraint("series_id", "input_digest", "release_id"),  # a result counts once (P6)
     one_of("state", "requested", "running", "completed", "not_analysed", "failed", "superseded"),
     CheckConstraint("state <> 'not_analysed' OR reason_code <> ''", name="reason"),
@@ -95,6 +98,7 @@ finding = Table(
     Column("actionable", Boolean, nullable=False),
     Column("location", JSON),
     Column("measurements", JSON),
+    Column("growth", JSON(none_as_null=True)),
     UniqueConstraint("run_id", "name", "place"),
     CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
     one_of("band", "low", "moderate", "high"),
