@@ -33,11 +33,14 @@ class Network(Protocol):
 
 
 class OpenVinoNetwork:
-    """An OpenVINO IR compiled for this CPU; the input may have dynamic spatial size."""
+    """An OpenVINO IR compiled for this CPU; the input may have dynamic spatial size.
+
+    precision  "f32", or "bf16" for measurements: half the time where the processor has it, other numbers
+    """
 
     runtime = "openvino"
 
-    def __init__(self, xml: Path, threads: int) -> None:
+    def __init__(self, xml: Path, threads: int, precision: str = "f32") -> None:
         import openvino  # heavy: detectors alone may load it (architecture 3)
 
         core = openvino.Core()
@@ -45,7 +48,7 @@ class OpenVinoNetwork:
             core.read_model(xml),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": precision,
                 "INFERENCE_NUM_THREADS": threads,
                 "PERFORMANCE_HINT": "LATENCY",
             },
