@@ -17,7 +17,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as spool, Decoder() as decoder:
         thorax = make_thorax(1, ["nodule"])
         paths = write_ct(
-            Path(spool), thorax, identity=identity_for(1, "CT", datetime.now()), slices=args.slices
+            Path(spool), thorax, identity=identity_for(1, "CT", datetime.now(UTC)), slices=args.slices
         )
         detector = ln.load(folder)
         figures["openvino f32"] = one_runtime(decoder, detector, paths, args.rounds)
