@@ -120,18 +120,19 @@ def train_judge(
         looks = np.concatenate([looks, np.stack(real)])
         labels = np.concatenate([labels, np.ones(len(real), labels.dtype)])
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    model, saved = CandidateJudge(), work / "judge.safetensors"
+    model, saved, peak = CandidateJudge(), work / "judge.safetensors", 1.5e-3
     if saved.exists():
         model.load_state_dict(load_file(str(saved)))
+        peak = 7e-4
     model = model.to(memory_format=torch.channels_last_3d)
     kept = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), peak, weight_decay=1e-3)
     begin, step, shown = time.monotonic(), 0, []
     while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 1.5e-3 * min(1.0, step / 50) * max(0.01, 0.5 + 0.5 * np.cos(np.pi * share))
+            group["lr"] = peak * min(1.0, step / 50) * max(0.01, 0.5 + 0.5 * np.cos(np.pi * share))
         picked = np.concatenate([rng.choice(yes, batch // 3), rng.choice(no, batch - batch // 3)])
         hu = torch.from_numpy(np.stack([_view(rng, looks[i]) for i in picked]))
         target = torch.from_numpy(labels[picked].astype(np.float32))
