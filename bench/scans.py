@@ -56,7 +56,7 @@ def stages(decoder: Decoder, detector: ln.LungNodule, paths: list[Path]) -> tupl
     marks.append(both_clocks())
     places = ln.judged(detector._judge, source, places)
     marks.append(both_clocks())
-    found, _ = detector._findings(source, lungs, places)
+    found, _ = detector._findings(volume, source, lungs, places)
     marks.append(both_clocks())
     return marks, len(found)
 
