@@ -97,6 +97,8 @@ def _scalar(value: Any) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_scalar(v) for v in value) + "]"
+    if isinstance(value, dict):  # an inline table: oidc.roles
+        return "{" + ", ".join(f"{_scalar(str(k))} = {_scalar(v)}" for k, v in value.items()) + "}"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
