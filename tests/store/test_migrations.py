@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from triage.domain.errors import Misconfigured
 from triage.store import migrate
 from triage.store.database import Database
 from triage.store.schema import metadata
@@ -49,6 +50,22 @@ def test_rows_survive_a_step_down_and_up(bare: Database) -> None:
             assert tx.execute(text("SELECT count(*) FROM delivery_attempt")).scalar_one() == 1
             assert tx.execute(text("SELECT control_id FROM delivery")).scalar_one() == "C1"
     bare.close()
+
+
+def test_a_migration_that_would_orphan_a_row_changes_nothing(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'held.db'}")
+    migrate.upgrade(database)
+    with (
+        pytest.raises(Misconfigured, match="row of study would lose its row of patient"),
+        database.reshape() as tx,
+    ):
+        tx.execute(text(_ROWS[0]))
+        tx.execute(text(_ROWS[1]))
+        tx.execute(text("DELETE FROM patient"))
+    with database.read() as tx:
+        assert tx.execute(text("SELECT count(*) FROM study")).scalar_one() == 0
+        assert tx.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+    database.close()
 
 
 _NOW = "'2026-03-14 12:00:00'"

@@ -40,6 +40,33 @@ class Database:
                 yield connection
 
     @contextmanager
+    def reshape(self) -> Iterator[Connection]:
+        """As `write()`, for migrations: tables that others refer to may be rebuilt.
+
+        SQLite rebuilds a table by dropping it, which its foreign keys forbid; they rest meanwhile and are checked
+        before the commit (sqlite.org/lang_altertable.html, section 7).
+
+        raises  Unavailable when the database does not answer; Misconfigured when a row would lose what it refers to
+        """
+        if not self.is_sqlite:
+            with self.write() as connection:
+                yield connection
+            return
+        with self._reachable(), self.engine.connect() as connection:
+            settings = connection.connection.cursor()
+            settings.execute("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
+            try:
+                connection.execution_options(triage_immediate=True)
+                with connection.begin():
+                    yield connection
+                    if lost := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                        raise Misconfigured(
+                            f"nothing was changed: a row of {lost[0]} would lose its row of {lost[2]}"
+                        )
+            finally:
+                settings.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent look; writes nothing."""
         with self._reachable(), self.engine.connect() as connection, connection.begin():

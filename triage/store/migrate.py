@@ -16,12 +16,12 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    with database.write() as tx:
+    with database.reshape() as tx:
         command.upgrade(_config(tx), revision)
 
 
 def downgrade(database: Database, revision: str = "-1") -> None:
-    with database.write() as tx:
+    with database.reshape() as tx:
         command.downgrade(_config(tx), revision)
 
 
