@@ -1,7 +1,8 @@
 """Arrival to flag, seen from the rows: last object received to the end of its Run, over the real processes.
 
 Films: 2000 x 2000, uncompressed, one at a time with an idle queue, then all at once. CT: 150 slices with
-`quiet_seconds = 1` on one association, idle and with films and scans waiting.
+`quiet_seconds = 1` on one association, with an idle queue and with twenty films put into it by another
+association while the slices arrive.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pydicom
 
 from tests.system.product import Product, a_film, a_scan, another, running, wait_until
 from triage.phantom.identity import uid_of
@@ -18,6 +22,7 @@ from triage.store import runs, studies
 
 FILMS = int(os.environ.get("FILMS", "50"))
 SCANS = int(os.environ.get("SCANS", "10"))
+BESIDE = 20  # films that arrive while a scan does
 
 
 def measure() -> dict[str, Any]:
@@ -27,11 +32,21 @@ def measure() -> dict[str, Any]:
         film, _ = a_film(root / "source", 20261, "pneumothorax", size_px=2000)
         slices, _ = a_scan(root / "source", 20261, "nodule", slices=150)
         films = [another(film, root / "films", n) for n in range(2 * FILMS)]
+        beside = [
+            [another(film, root / "beside", BESIDE * n + k) for k in range(BESIDE)] for n in range(SCANS)
+        ]
         with running(root / "home") as product:
             _one_by_one(product, films[:3])  # warm
             figures: dict[str, Any] = {"film_idle": _figures(_one_by_one(product, films[3:FILMS]))}
             figures["film_busy"] = _figures(_all_at_once(product, films[FILMS:]))
-            figures["ct_idle"] = _figures([_scan(product, slices, root / "scans", n) for n in range(SCANS)])
+            scans = [_renamed(slices, root / "scans", n) for n in range(2 * SCANS)]
+            figures["ct_idle"] = _figures([_scan(product, *scan) for scan in scans[:SCANS]])
+            figures["ct_busy"] = _figures(
+                [
+                    _scan_among(product, *scan, films)
+                    for scan, films in zip(scans[SCANS:], beside, strict=True)
+                ]
+            )
         return figures
 
 
@@ -48,9 +63,24 @@ def _all_at_once(product: Product, films: list[tuple[Path, str]]) -> list[float]
     return [_seconds(product, uid) for _, uid in films]
 
 
-def _scan(product: Product, slices: list[Path], folder: Path, number: int) -> float:
-    import pydicom
+def _scan(product: Product, paths: list[Path], uid: str) -> float:
+    product.store(paths)
+    return _seconds(product, uid)
 
+
+def _scan_among(product: Product, paths: list[Path], uid: str, films: list[tuple[Path, str]]) -> float:
+    with ThreadPoolExecutor(1) as other:
+        sending = other.submit(product.store, [path for path, _ in films])
+        product.store(paths)
+        sending.result()
+    seconds = _seconds(product, uid)
+    for _, film in films:
+        _seconds(product, film)  # the next scan starts with an empty queue
+    return seconds
+
+
+def _renamed(slices: list[Path], folder: Path, number: int) -> tuple[list[Path], str]:
+    """The same scan as another study: paths and its Study Instance UID."""
     paths = []
     for path in slices:
         ds = pydicom.dcmread(path)
@@ -61,9 +91,7 @@ def _scan(product: Product, slices: list[Path], folder: Path, number: int) -> fl
         target.parent.mkdir(parents=True, exist_ok=True)
         ds.save_as(target, enforce_file_format=True)
         paths.append(target)
-    uid = str(ds.StudyInstanceUID)
-    product.store(paths)
-    return _seconds(product, uid)
+    return paths, str(ds.StudyInstanceUID)
 
 
 def _seconds(product: Product, uid: str) -> float:
