@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import BrokerSettings, DicomSettings, Settings, WebSettings
-from triage.store import schema
+from triage.store import policies, schema
 from triage.store.database import Database
 from triage.workflow import supervisor
 from triage.workflow.supervisor import (
@@ -155,6 +156,16 @@ def test_an_embedded_product_has_a_private_broker_and_removes_its_folder(tmp_pat
     folder = made._broker.folder if made._broker else Path()
     made.stop()
     assert not folder.exists()
+
+
+def test_parts_that_start_at_the_same_moment_prepare_once(any_database: Database, tmp_path: Path) -> None:
+    """As compose and systemd start them: each its own process, all at once, on an empty database."""
+    settings = Settings(home=tmp_path / "home")
+    with ThreadPoolExecutor(6) as pool:
+        for one in [pool.submit(prepare, settings, any_database) for _ in range(6)]:
+            one.result()
+    with any_database.read() as tx:
+        assert [p["version"] for p in policies.history(tx)] == [1]
 
 
 def test_a_part_that_nobody_knows_is_refused_with_the_names_there_are(tmp_path: Path) -> None:

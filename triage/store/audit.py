@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select
 
+from triage.store.locks import Lock, hold
 from triage.store.schema import audit_event
 
 GENESIS = "0" * 64
-_LOCK = 0x7472_6961  # "tria": one writer at a time on PostgreSQL; SQLite has BEGIN IMMEDIATE
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def append(
     detail: dict[str, Any] | None = None,
 ) -> int:
     """Add one event in the transaction of the change that it describes; returns its number."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    hold(tx, Lock.AUDIT)
     last = tx.execute(
         select(audit_event.c.number, audit_event.c.hash).order_by(audit_event.c.number.desc()).limit(1)
     ).first()

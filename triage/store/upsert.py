@@ -23,7 +23,8 @@ def upsert(
         statement = statement.on_conflict_do_update(index_elements=list(key), set_=values)
     else:
         statement = statement.on_conflict_do_nothing(index_elements=list(key))
-    return tx.execute(statement).rowcount > 0
+    # Not rowcount: PostgreSQL's driver says -1 where SQLAlchemy asks for the new key by itself.
+    return tx.execute(statement.returning(*(table.c[name] for name in key))).first() is not None
 
 
 def insert_or_get(

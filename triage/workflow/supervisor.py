@@ -23,6 +23,7 @@ from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
 from triage.store import policies, runs
 from triage.store.database import Database
+from triage.store.locks import Lock, hold
 from triage.workflow.broker import Broker, private_broker
 from triage.workflow.parts.common import clock
 from triage.workflow.releases import places_of, register_releases
@@ -105,6 +106,7 @@ def prepare(settings: Settings, database: Database) -> None:
     """Before any part runs: home, first policy, releases."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with database.write() as tx:
+        hold(tx, Lock.PREPARATION)
         policies.ensure_first(tx, clock())
         register_releases(tx, settings.detectors, clock(), places_of(settings))
 

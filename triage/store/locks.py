@@ -1,0 +1,21 @@
+"""One writer at a time where rows alone cannot say so: PostgreSQL's advisory locks, held until the transaction ends.
+
+SQLite needs none: `Database.write()` begins IMMEDIATE, so there is one writer anyway.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sqlalchemy import Connection, text
+
+
+class Lock(IntEnum):
+    AUDIT = 0x7472_6961  # the next link of the chain
+    PREPARATION = 0x7472_6962  # parts of one product that start at the same moment
+
+
+def hold(tx: Connection, lock: Lock) -> None:
+    """Waits until no other transaction holds `lock`; raises what the driver raises after lock_timeout."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(lock)})
