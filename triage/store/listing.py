@@ -5,18 +5,34 @@ Every value is bound, never spliced (T14); pages go on after the key of their la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Subquery,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.sql import visitors
 
 from triage.domain.finding import PriorityClass
 from triage.store.schema import alert, claim, patient, series, study, worklist_item
-from triage.store.worklist import OPEN_STATES, order_group
+from triage.store.worklist import OPEN_STATES, order_group, waiting
 
-CRITICAL = int(PriorityClass.CRITICAL)
+ROUTINE, ELEVATED, HIGH, CRITICAL = sorted(map(int, PriorityClass))
+STATES = (*OPEN_STATES, "read", "withdrawn")
 LIVE_ALERTS = ("open", "exhausted")
 TEXT_COLUMNS = ("pat", "mrn", "acc", "desc", "body", "ref")
 NAMING = frozenset({"pat", "mrn", "acc"})  # texts of these can name a patient: never in a URL
@@ -123,7 +139,9 @@ _TEXTS: Mapping[str, ColumnElement[Any]] = {
 
 def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
     w = worklist_item.c
-    conditions: list[ColumnElement[bool]] = [study.c.constancy.is_(False), w.state.in_(list(filters.states))]
+    conditions: list[ColumnElement[bool]] = [waiting()] if _open_alone(filters) else [w.constancy.is_(False)]
+    if set(filters.states) != set(OPEN_STATES):
+        conditions.append(w.state.in_([literal_column(f"'{s}'") for s in STATES if s in filters.states]))
     for column, values in (
         (w.modality, filters.modalities), (w.priority_class, filters.priority_classes), (w.ai_status, filters.ai_statuses),
         (w.location, filters.locations), (study.c.site, filters.sites), (w.ordered_priority, filters.ordered),
@@ -145,6 +163,10 @@ def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
     if filters.study_uid:
         conditions.append(study.c.study_instance_uid == filters.study_uid)
     return conditions + _time_conditions(filters) + _text_conditions(filters)
+
+
+def _open_alone(filters: Filters) -> bool:
+    return set(filters.states) <= set(OPEN_STATES)
 
 
 def _time_conditions(filters: Filters) -> list[ColumnElement[bool]]:
@@ -191,24 +213,21 @@ def rows(
     after: Key | None = None,
     sort: Sort = READING_ORDER,
 ) -> list[dict[str, Any]]:
-    """Rows with everything a page shows of a study, `key` among it; index worklist_item_open.
+    """Rows with everything a page shows of a study, `key` among it.
 
+    The keys of the page are found first, from narrow rows; what a page shows is then looked up for those alone.
     after  the `key` of the last row of the page before
     """
     w = worklist_item.c
-    group = order_group(w.priority_class, now)
-    keys: list[ColumnElement[Any]] = (
-        [group, w.due_at, w.id] if sort.column == "order" else [SORTS[sort.column][1](now), w.id]
-    )
-    conditions = _conditions(filters, now)
-    if after is not None:
-        conditions.append(_beyond(keys, list(after), sort.descending))
-    order = [k.desc() if sort.descending else k.asc() for k in keys]
+    if sort == READING_ORDER and _open_alone(filters):
+        page, keys = _head(filters, now, limit, after), 3
+    else:
+        page, keys = _sorted(filters, now, limit, after, sort)
+    order = [page.c[f"key_{i}"] for i in range(keys)]
     query = (
         select(
             worklist_item,
-            group.label("group"),
-            *(k.label(f"key_{i}") for i, k in enumerate(keys)),
+            *order,
             study.c.study_instance_uid, study.c.accession_number, study.c.study_description,
             study.c.acquired_at, study.c.site, study.c.patient_age_years, study.c.referring_physician_name,
             study.c.first_received_at, study.c.last_received_at, study.c.timezone_offset,
@@ -217,16 +236,80 @@ def rows(
             case((claim.c.expires_at > now, claim.c.reader)).label("claimed_by"),
             case((claim.c.expires_at > now, claim.c.expires_at)).label("claimed_until"),
         )
+        .select_from(page)
+        .join(worklist_item, w.id == page.c.id)
         .join(study, study.c.id == w.study_id)
         .join(patient, patient.c.id == study.c.patient_id)
         .outerjoin(claim, claim.c.worklist_item_id == w.id)
-        .where(*conditions)
-        .order_by(*order)
-        .limit(limit)
+        .order_by(*(k.desc() if sort.descending else k.asc() for k in order))
     )  # fmt: skip
-    return [
-        {**r, "key": tuple(r[f"key_{i}"] for i in range(len(keys)))} for r in tx.execute(query).mappings()
-    ]
+    return [{**r, "key": tuple(r[f"key_{i}"] for i in range(keys))} for r in tx.execute(query).mappings()]
+
+
+def _head(filters: Filters, now: datetime, limit: int, after: Key | None) -> Subquery:
+    """Keys of one page in reading order: the first of each run of rows that index worklist_item_waiting has in order.
+
+    Group 1 is high ones and, beside them, what is overdue of the classes below (`order_group`, `domain.priority`).
+    """
+    w = worklist_item.c
+    late, in_time = w.bound_at < now, w.bound_at >= now
+    runs: tuple[tuple[int, int, ColumnElement[bool] | None], ...] = (
+        (0, CRITICAL, None), (1, HIGH, None), (1, ELEVATED, late), (1, ROUTINE, late), (2, ELEVATED, in_time),
+        (3, ROUTINE, in_time),
+    )  # fmt: skip
+    conditions = _conditions(filters, now)
+    parts = []
+    for group, of_class, when in runs:
+        if (after is not None and group < after[0]) or (
+            filters.priority_classes and of_class not in filters.priority_classes
+        ):
+            continue
+        wanted = [w.priority_class == literal_column(str(of_class)), *conditions]
+        wanted += [when] if when is not None else []
+        if after is not None and group == after[0]:
+            wanted.append(_beyond([w.due_at, w.id], list(after[1:]), descending=False))
+        keys = [literal_column(str(group)).label("key_0"), w.due_at.label("key_1"), w.id.label("key_2")]
+        part = _narrow(keys, wanted).order_by(w.due_at, w.id).limit(limit).subquery()
+        parts.append(select(*part.c))
+    if not parts:
+        return _sorted(filters, now, limit, after, READING_ORDER)[0]
+    found = union_all(*parts).subquery()
+    return select(found).order_by(found.c.key_0, found.c.key_1, found.c.key_2).limit(limit).subquery()
+
+
+def _sorted(
+    filters: Filters, now: datetime, limit: int, after: Key | None, sort: Sort
+) -> tuple[Subquery, int]:
+    """Keys of one page in any order, and how many they are."""
+    w = worklist_item.c
+    keys: list[ColumnElement[Any]] = (
+        [order_group(w.priority_class, now), w.due_at, w.id]
+        if sort.column == "order"
+        else [SORTS[sort.column][1](now), w.id]
+    )
+    conditions = _conditions(filters, now)
+    if after is not None:
+        conditions.append(_beyond(keys, list(after), sort.descending))
+    order = [k.desc() if sort.descending else k.asc() for k in keys]
+    named = [k.label(f"key_{i}") for i, k in enumerate(keys)]
+    return _narrow(named, conditions).order_by(*order).limit(limit).subquery(), len(keys)
+
+
+def _narrow(keys: Sequence[ColumnElement[Any]], conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    return select(worklist_item.c.id, *keys).select_from(_source([*keys, *conditions])).where(*conditions)
+
+
+def _source(said: Iterable[ColumnElement[Any]]) -> FromClause:
+    """The list with those tables beside it that these expressions speak of, and no other."""
+    tables = {c.table for element in said for c in visitors.iterate(element) if isinstance(c, Column)}
+    found: FromClause = worklist_item
+    if study in tables or patient in tables:
+        found = found.join(study, study.c.id == worklist_item.c.study_id)
+    if patient in tables:
+        found = found.join(patient, patient.c.id == study.c.patient_id)
+    if claim in tables:
+        found = found.outerjoin(claim, claim.c.worklist_item_id == worklist_item.c.id)
+    return found
 
 
 def _beyond(keys: list[ColumnElement[Any]], values: list[Any], descending: bool) -> ColumnElement[bool]:
@@ -239,14 +322,8 @@ def _beyond(keys: list[ColumnElement[Any]], values: list[Any], descending: bool)
 
 
 def total(tx: Connection, filters: Filters, now: datetime) -> int:
-    query = (
-        select(func.count())
-        .select_from(worklist_item)
-        .join(study, study.c.id == worklist_item.c.study_id)
-        .join(patient, patient.c.id == study.c.patient_id)
-        .outerjoin(claim, claim.c.worklist_item_id == worklist_item.c.id)
-        .where(*_conditions(filters, now))
-    )
+    conditions = _conditions(filters, now)
+    query = select(func.count()).select_from(_source(conditions)).where(*conditions)
     return int(tx.execute(query).scalar_one())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, case, delete, func, insert, literal_column, or_, select, update
 
 from triage.domain.dispatch import DispatchState, fold
 from triage.store import dispatches
@@ -24,6 +24,7 @@ from triage.store.schema import (
     study,
     worklist_item,
 )
+from triage.store.worklist import waiting
 
 READ_TAB = timedelta(hours=48)  # how long a read study stands under its tab
 
@@ -223,11 +224,7 @@ def figures(tx: Connection) -> dict[str, Any]:
 def oldest_waiting(tx: Connection) -> datetime | None:
     """Arrival of the study that has waited longest to be read."""
     w = worklist_item.c
-    query = (
-        select(func.min(w.arrived_at))
-        .join(study, study.c.id == w.study_id)
-        .where(study.c.constancy.is_(False), w.state.in_(("to_read", "claimed")))
-    )
+    query = select(func.min(w.arrived_at)).where(waiting(), w.state != "arriving")
     oldest: datetime | None = tx.execute(query).scalar_one()
     return oldest
 
@@ -284,21 +281,21 @@ def names(tx: Connection, column: str) -> list[str]:
 
 
 def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
-    """How many studies each tab of the list holds; the closed ones are counted up to 1000 (index worklist_item_open)."""
+    """How many studies each tab of the list holds; the closed ones are counted up to 1000 (index worklist_item_read)."""
     w = worklist_item.c
-    mine = case((and_(claim.c.reader == reader, claim.c.expires_at > now), 1))
     row = tx.execute(
         select(
             func.count(),
-            func.count(mine),
             func.count(case((w.state == "arriving", 1))),
             func.count(case((w.ai_status == "not_analysed", 1))),
-        )
-        .select_from(worklist_item)
-        .join(study, study.c.id == w.study_id)
-        .outerjoin(claim, claim.c.worklist_item_id == w.id)
-        .where(w.state.in_(("arriving", "to_read", "claimed")), study.c.constancy.is_(False))
+        ).where(waiting())
     ).one()
+    mine = (
+        select(func.count())
+        .select_from(claim)
+        .join(worklist_item, w.id == claim.c.worklist_item_id)
+        .where(claim.c.reader == reader, claim.c.expires_at > now, waiting())
+    )
     alerts = (
         select(func.count(func.distinct(alert.c.study_id)))
         .join(study, study.c.id == alert.c.study_id)
@@ -306,17 +303,16 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
     )
     read = (
         select(w.id)
-        .join(study, study.c.id == w.study_id)
-        .where(w.state == "read", w.read_at >= now - READ_TAB, study.c.constancy.is_(False))
+        .where(w.constancy.is_(False), w.state == literal_column("'read'"), w.read_at >= now - READ_TAB)
         .limit(1000)
         .subquery()
     )
     closed = int(tx.execute(select(func.count()).select_from(read)).scalar_one())
     return {
         "to_read": row[0],
-        "mine": row[1],
-        "not_ready": row[2],
-        "not_analysed": row[3],
+        "mine": int(tx.execute(mine).scalar_one()),
+        "not_ready": row[1],
+        "not_analysed": row[2],
         "alerts": int(tx.execute(alerts).scalar_one()),
         "read": closed,
         "all": row[0] + closed,

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Override, Priority
@@ -18,6 +31,12 @@ from triage.store.upsert import insert_or_get
 
 OPEN_STATES = ("arriving", "to_read", "claimed")
 HIGH, CRITICAL = int(PriorityClass.HIGH), int(PriorityClass.CRITICAL)
+
+
+def waiting() -> ColumnElement[bool]:
+    """What stands on the list, spelled as index worklist_item_waiting has it: SQLite proves nothing of bound values."""
+    states = [literal_column(f"'{s}'") for s in OPEN_STATES]
+    return and_(worklist_item.c.constancy.is_(False), worklist_item.c.state.in_(states))
 
 
 def order_group(class_column: ColumnElement[Any], now: datetime) -> ColumnElement[int]:
@@ -43,6 +62,7 @@ def ensure_item(
             "arrived_at": arrived_at,
             "due_at": priority.due_at,
             "bound_at": priority.bound_at,
+            "constancy": select(study.c.constancy).where(study.c.id == study_id).scalar_subquery(),
         },
     )
     return item_id
@@ -86,12 +106,11 @@ def raised_since(tx: Connection, since: datetime, except_study_id: int) -> int:
     query = (
         select(func.count())
         .select_from(worklist_item)
-        .join(study, study.c.id == worklist_item.c.study_id)
         .where(
             worklist_item.c.raised_at >= since,
             worklist_item.c.priority_class < CRITICAL,
             worklist_item.c.study_id != except_study_id,
-            study.c.constancy.is_(False),
+            worklist_item.c.constancy.is_(False),
         )
     )
     return int(tx.execute(query).scalar_one())
@@ -243,12 +262,10 @@ def best_free(tx: Connection, reader: str, now: datetime) -> int | None:
     )
     query = (
         select(worklist_item.c.id)
-        .join(study, study.c.id == worklist_item.c.study_id)
         .outerjoin(claim, held)
         .where(
-            worklist_item.c.state.in_(("to_read", "claimed", "arriving")),
+            waiting(),
             or_(worklist_item.c.state != "arriving", worklist_item.c.priority_class == CRITICAL),
-            study.c.constancy.is_(False),
             claim.c.id.is_(None),
             worklist_item.c.id.not_in(
                 select(claim.c.worklist_item_id).where(claim.c.reader == reader, claim.c.expires_at > now)
@@ -263,20 +280,20 @@ def best_free(tx: Connection, reader: str, now: datetime) -> int | None:
 
 
 def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
-    """{item id: (rank, rank without AI)} among all open items, both from 1.
+    """{item id: (rank, rank without AI)} among all open items, both from 1; told from index worklist_item_waiting.
 
     item_ids  only these are told (at most a page of them); None for all
     """
     w = worklist_item.c
-    with_ai = func.row_number().over(order_by=(order_group(w.priority_class, now), w.due_at, w.id))
-    without = func.row_number().over(order_by=(order_group(w.base_class, now), w.bound_at, w.id))
-    placed = (
-        select(w.id, with_ai.label("with_ai"), without.label("without"))
-        .join(study, study.c.id == w.study_id)
-        .where(w.state.in_(OPEN_STATES), study.c.constancy.is_(False))
-        .subquery()
-    )
-    query = select(placed.c.id, placed.c.with_ai, placed.c.without)
-    if item_ids is not None:
-        query = query.where(placed.c.id.in_(list(item_ids)))
-    return {int(i): (int(a), int(b)) for i, a, b in tx.execute(query).tuples()}
+    with_ai = select(w.id).where(waiting()).order_by(order_group(w.priority_class, now), w.due_at, w.id)
+    without = select(w.id).where(waiting()).order_by(order_group(w.base_class, now), w.bound_at, w.id)
+    wanted = None if item_ids is None else set(item_ids)
+    placed, base = _places(tx, with_ai, wanted), _places(tx, without, wanted)
+    # Two looks: at READ COMMITTED an item may come or go between them.
+    return {i: (place, base[i]) for i, place in placed.items() if i in base}
+
+
+def _places(tx: Connection, query: Select[Any], wanted: set[int] | None) -> dict[int, int]:
+    """{item id: its place in the answer, from 1}"""
+    ids = tx.execute(query).scalars().all()
+    return {i: n for n, i in enumerate(ids, 1) if wanted is None or i in wanted}

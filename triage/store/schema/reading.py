@@ -48,16 +48,38 @@ worklist_item = Table(
     Column("report_state", String(16), nullable=False, server_default=""),
     Column("label", String(40), nullable=False, server_default=""),  # a word of the department's own
     Column("version", Integer, nullable=False, server_default="1"),
+    Column(
+        "constancy", Boolean, nullable=False, server_default=text("false")
+    ),  # as its study: no reader sees it
     one_of("state", "arriving", "to_read", "claimed", "read", "withdrawn"),
     CheckConstraint("priority_class >= base_class", name="never_lowered"),  # P7, by the database as well
-    # The list: open items by class and due time.
+    # The list: open items by class and due time; counts and ranks are told from the index alone.
     Index(
-        "worklist_item_open",
+        "worklist_item_waiting",
         "priority_class",
         "due_at",
         "id",
-        sqlite_where=text("state IN ('arriving', 'to_read', 'claimed')"),
-        postgresql_where=text("state IN ('arriving', 'to_read', 'claimed')"),
+        "bound_at",
+        "base_class",
+        "state",
+        "ai_status",
+        "arrived_at",
+        sqlite_where=text("constancy IS 0 AND state IN ('arriving', 'to_read', 'claimed')"),
+        postgresql_where=text("constancy IS false AND state IN ('arriving', 'to_read', 'claimed')"),
+    ),
+    # The hourly cap's question.
+    Index(
+        "worklist_item_raised",
+        "raised_at",
+        sqlite_where=text("raised_at IS NOT NULL"),
+        postgresql_where=text("raised_at IS NOT NULL"),
+    ),
+    # The tab of what was read lately.
+    Index(
+        "worklist_item_read",
+        "read_at",
+        sqlite_where=text("constancy IS 0 AND state = 'read'"),
+        postgresql_where=text("constancy IS false AND state = 'read'"),
     ),
 )
 
