@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from tests.factories import NOON, Clock, an_arrival
 from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize, sort_key
-from triage.store import listing, policies, schema, studies, worklist
+from triage.store import listing, policies, reading, schema, studies, worklist
 from triage.store.database import Database
 from triage.store.listing import Filters
 from triage.workflow import read
@@ -75,6 +76,37 @@ def test_the_order_in_sql_is_that_of_the_rule_and_pages_show_each_item_once(
 
     assert found == [key[2] for key in sorted(expected)]
     assert [i for i, _ in sorted(ranks.items(), key=lambda r: r[1][0])] == found
+
+
+def test_the_head_of_the_list_is_read_from_its_index_alone(database: Database) -> None:
+    """5,000 open studies among 200,000 are not sorted for the hundred that are shown (ux 13)."""
+    add_item(database, "one")
+    asked: list[tuple[str, object]] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3])))
+    with database.read() as tx:
+        listing.rows(tx, Filters(), NOON, limit=100)
+        listing.total(tx, Filters(), NOON)
+        worklist.ranks(tx, NOON)
+        looked = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+        assert len(looked) == 4
+        for statement, values in looked:
+            plan = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+            looks = [row[3] for row in plan if "worklist_item" in row[3] and "PRIMARY KEY" not in row[3]]
+            assert [
+                w for w in looks if "claim" not in w and "COVERING INDEX worklist_item_waiting" not in w
+            ] == []
+
+
+def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:
+    with any_database.write() as tx:
+        told = studies.register(tx, replace(an_arrival(study="phantom"), constancy=True), "SITE", 10.0, NOON)
+        priority = prioritize(ItemFacts(arrived_at=NOON), (), Policy(), 0)
+        worklist.ensure_item(tx, told.study_id, priority, OrderedPriority.STAT, NOON)
+    with any_database.read() as tx:
+        assert listing.rows(tx, Filters(states=listing.STATES), NOON, limit=5) == []
+        assert listing.total(tx, Filters(), NOON) == 0
+        assert worklist.ranks(tx, NOON) == {}
+        assert reading.tab_counts(tx, "ann", NOON)["all"] == 0
 
 
 def test_fifty_readers_race_and_each_study_has_one(any_database: Database) -> None:
