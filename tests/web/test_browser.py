@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import event
 from werkzeug.serving import make_server
 
 from tests.web.conftest import Clock
@@ -712,6 +713,36 @@ def test_t25_the_last_good_list_stays_when_the_server_fails(visit: Visit, sown: 
     page.context.unroute("**/worklist/rows*")
     page.click("text=Try again")
     until(page, "document.querySelector('#bars').innerText.indexOf('abc123') < 0")
+
+
+def test_a_database_that_takes_no_writes_is_said_and_the_list_stays_readable(
+    visit: Visit, sown: Sown
+) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    page = visit("ann")
+
+    def rest(connection: Any, *_: Any) -> None:
+        connection.execute("PRAGMA query_only=ON")
+
+    def work(connection: Any, *_: Any) -> None:
+        connection.execute("PRAGMA query_only=OFF")
+
+    event.listen(sown.database.engine, "checkout", rest)
+    choose_row(page, uid)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast.bad >> text=The database takes no writes")
+    page.wait_for_selector(".bar.bad >> text=The database takes no writes since")
+    assert "on-call calendar" in page.inner_text("#bars")
+    assert cell(page, uid, "claim") == "free"
+    page.reload()
+    page.wait_for_selector(".rows table[data-loaded]")
+    page.keyboard.press("j")
+    page.keyboard.press("w")
+    page.wait_for_selector("#panel header >> text=Doe, Jane")
+    event.remove(sown.database.engine, "checkout", rest)
+    event.listen(sown.database.engine, "checkout", work)
+    sown.add()
+    until(page, "!document.getElementById('bars').innerText.includes('takes no writes')")
 
 
 def test_t26_the_preview_of_triage_only_mode_has_no_mark(visit: Visit, sown: Sown) -> None:

@@ -17,6 +17,10 @@ class Unavailable(TriageError):
     """A peer, broker, database or disk does not answer; try again later. Exit code 3, HTTP 503."""
 
 
+class ReadOnly(Unavailable):
+    """The database answers and takes no writes: what is there can be read, nothing can be changed."""
+
+
 class Conflict(TriageError):
     """Somebody was faster. HTTP 409."""
 

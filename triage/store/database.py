@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.pool import StaticPool
 
-from triage.domain.errors import Misconfigured, Unavailable
+from triage.domain.errors import Misconfigured, ReadOnly, Unavailable
 
+_SQLITE_READ_ONLY = 8  # SQLITE_READONLY and its extended codes (sqlite.org/rescode.html)
+_POSTGRES_READ_ONLY = "25006"  # read_only_sql_transaction
 SQLITE_FLOOR = (3, 51, 3)  # below it the WAL-reset error can lose pages (sqlite.org/wal.html#walresetbug)
 
 
@@ -26,18 +29,22 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         self.engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
+        self.read_only_since: datetime | None = (
+            None  # since the last write was refused so; a beat tries every 5 s
+        )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that may write; commits when the block ends, rolls back when it raises.
 
-        raises  Unavailable when the database does not answer
+        raises  Unavailable when the database does not answer, ReadOnly when it takes no writes
         """
         with self._reachable(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.execution_options(triage_immediate=True)
             with connection.begin():
                 yield connection
+        self.read_only_since = None
 
     @contextmanager
     def reshape(self) -> Iterator[Connection]:
@@ -79,10 +86,21 @@ class Database:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        except (exc.OperationalError, exc.InternalError, exc.InterfaceError, exc.TimeoutError) as error:
+            if _is_read_only(error):
+                self.read_only_since = self.read_only_since or datetime.now(UTC)
+                raise ReadOnly("the database takes no writes at present: nothing was changed") from error
+            if isinstance(error, exc.InternalError):
+                raise
             raise Unavailable(
                 f"the database does not answer: {type(error.__cause__ or error).__name__}"
             ) from error
+
+
+def _is_read_only(error: exc.SQLAlchemyError) -> bool:
+    cause = error.__cause__
+    primary = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    return primary == _SQLITE_READ_ONLY or getattr(cause, "sqlstate", None) == _POSTGRES_READ_ONLY
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -35,7 +35,7 @@ HIGH, CRITICAL = int(PriorityClass.HIGH), int(PriorityClass.CRITICAL)
 
 def waiting() -> ColumnElement[bool]:
     """What stands on the list, spelled as index worklist_item_waiting has it: SQLite proves nothing of bound values."""
-    states = [literal_column(f"'{s}'") for s in OPEN_STATES]
+    states: list[ColumnElement[Any]] = [literal_column(f"'{s}'") for s in OPEN_STATES]
     return and_(worklist_item.c.constancy.is_(False), worklist_item.c.state.in_(states))
 
 

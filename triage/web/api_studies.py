@@ -7,14 +7,17 @@ from typing import Any
 
 from flask import Response
 
-from triage.domain.errors import Refused
+from triage.domain.errors import ReadOnly, Refused
 from triage.domain.finding import Mode, PriorityClass
+from triage.log import get_logger
 from triage.store import alerts, audit, reading, runs, studies
 from triage.web import models, shapes
 from triage.web.api_worklist import ACT, READ, one_item
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_
 from triage.workflow import preview, read
+
+log = get_logger()
 
 _VIEW_AGAIN = timedelta(minutes=10)
 _VIEWS_KEPT = 5000
@@ -155,9 +158,15 @@ def _note_view(call: Call, uid: str) -> None:
         return
     if len(viewed) > _VIEWS_KEPT:
         viewed.clear()
-    viewed[call.who.name, uid] = call.now
-    with call.web.database.write() as tx:
-        audit.append(tx, call.now, call.who.name, "study.viewed", "study", uid)
+    try:
+        with call.web.database.write() as tx:
+            audit.append(tx, call.now, call.who.name, "study.viewed", "study", uid)
+    except ReadOnly:
+        log.warning(
+            "study.viewed_unaudited", who=call.who.name
+        )  # a reader in need of a study is not sent away
+    else:
+        viewed[call.who.name, uid] = call.now
 
 
 def _history(call: Call, uid: str, alert_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

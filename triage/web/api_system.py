@@ -22,7 +22,7 @@ def get_health(call: Call) -> Response:
     """200 when triage as a whole works, else 503; names the part that does not."""
     try:
         with call.web.database.read() as tx:
-            checks = health.checks(tx, call.web.settings, call.now)
+            checks = health.checks(tx, call.web.settings, call.now, call.web.database.read_only_since)
     except Unavailable as error:
         checks = [{"name": "database", "ok": False, "detail": str(error)}]
     ok = all(c["ok"] for c in checks)
@@ -65,7 +65,7 @@ def get_audit(call: Call) -> dict[str, Any]:
 class _Figures(Collector):
     def __init__(self, call: Call) -> None:
         self.figures = reading.figures(call.tx)
-        self.checks = health.checks(call.tx, call.web.settings, call.now)
+        self.checks = health.checks(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
         self.now = call.now
         self.listeners = call.web.feed.listeners
 

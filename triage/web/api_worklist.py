@@ -53,7 +53,7 @@ def page_of_list(
     after = shapes.after_cursor(cursor, sort)
     rows = listing.rows(call.tx, filters, call.now, limit=limit + 1, after=after, sort=sort)
     shown = rows[:limit]
-    degraded = health.degraded(call.tx, call.web.settings, call.now)
+    degraded = health.degraded(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
     found = {
         "items": shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded)),
         "next": shapes.cursor_of(shown[-1], sort) if len(rows) > limit else None,
@@ -160,7 +160,9 @@ def one_item(call: Call, study_uid: str) -> dict[str, Any]:
     rows = listing.rows(call.tx, Filters(states=EVERY_STATE, study_uid=study_uid), call.now, limit=1)
     if not rows:
         raise read.NotFound("no such study")
-    down = shapes.ai_is_down(health.degraded(call.tx, call.web.settings, call.now))
+    down = shapes.ai_is_down(
+        health.degraded(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
+    )
     return shapes.worklist_items(call.tx, rows, call.now, ai_down=down)[0]
 
 

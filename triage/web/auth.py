@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Response, make_response, redirect, render_template, request, url_for
 
+from triage.domain.errors import ReadOnly
 from triage.store import audit, users
 from triage.web.context import NOBODY, PUBLIC, SIGNED_IN, Call, Principal, Route, Web, web
 from triage.web.problems import Denied
@@ -60,7 +62,7 @@ def _session(web: Web, now: datetime) -> Principal:
     # What a page fetches by itself does not keep a session alive: an empty chair is signed out (T12).
     by_itself = request.headers.get("X-Triage-Background") == "1"
     if not by_itself and now - found["seen_at"] > _TOUCH_EVERY:
-        with web.database.write() as tx:
+        with suppress(ReadOnly), web.database.write() as tx:  # what can be read stays readable
             users.touch_session(tx, found["token_digest"], now)
     return Principal(
         name=found["name"],

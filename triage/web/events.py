@@ -79,7 +79,7 @@ class Feed:
         now = self._clock()
         try:
             with self._database.read() as tx:
-                degraded = health.degraded(tx, self._settings, now)
+                degraded = health.degraded(tx, self._settings, now, self._database.read_only_since)
         except TriageError as error:
             degraded = [{"part": "database", "since": stamp(now), "text": str(error)}]
         return encode(

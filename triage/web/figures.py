@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from triage.store import listing, reading, runs
+from triage.store import listing, oncall, reading, runs
 from triage.store.listing import Filters
 from triage.web import columns
 from triage.web.context import Call
@@ -25,10 +25,12 @@ _DAY = timedelta(days=1)
 def bars(call: Call, degraded: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """[{"kind", "text"}]: kind `stale` amber, `bad` red; each says since when and what it means for the order."""
     said = [
-        {"kind": "bad" if d["part"] == "deliveries" else "stale", "text": _words(d)}
+        {"kind": "bad" if d["part"] in ("deliveries", "database") else "stale", "text": _words(d)}
         for d in degraded
         if d["part"] != "queue"
     ]
+    if any(d["part"] == "database" for d in degraded):
+        said[0]["text"] += " " + _on_call(call)
     if any(d["part"] == "queue" for d in degraded):
         said += _models_down(call)
     return said
@@ -36,6 +38,12 @@ def bars(call: Call, degraded: Sequence[dict[str, Any]]) -> list[dict[str, str]]
 
 def _words(d: dict[str, Any]) -> str:
     part, at = d["part"], clock(d["since"])
+    if part == "database":
+        return _(
+            "The database takes no writes since %(at)s. The list can be read; nothing can be claimed or acknowledged, "
+            "no new study comes in and no alert leaves.",
+            at=at,
+        )
     if part == "deliveries":
         return _("Alert messages are not leaving since %(at)s. Call the on-call by phone.", at=at)
     if part.startswith("receiver"):
@@ -47,6 +55,15 @@ def _words(d: dict[str, Any]) -> str:
     if part == "disk":
         return _("Disk: %(why)s. New images may be refused.", why=d["text"])
     return f"{part}: {d['text']}"
+
+
+def _on_call(call: Call) -> str:
+    """Whom to call while no alert can leave or be acknowledged."""
+    named = [oncall.who(call.tx, call.web.settings.site, place, call.now) for place in (1, 2)]
+    people = [" ".join(p for p in (d["person"], d["contact"]) if p) for d in named if d]
+    if not people:
+        return _("Nobody stands in the on-call calendar: use the phone list of the department.")
+    return _("Call: %(people)s.", people=", ".join(people))
 
 
 def _models_down(call: Call) -> list[dict[str, str]]:

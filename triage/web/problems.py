@@ -10,7 +10,7 @@ from flask import Flask, Response, g, render_template, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from triage.domain.errors import Conflict, Misconfigured, Refused, Unavailable
+from triage.domain.errors import Conflict, Misconfigured, ReadOnly, Refused, Unavailable
 from triage.log import get_logger
 from triage.web.context import stamp
 from triage.workflow import fhir
@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "too-many": ("Too many requests", "Wait for the seconds in Retry-After, then try again."),
     "too-large": ("Too large", "The body is larger than this path takes."),
     "unavailable": ("Not available now", "`part` does not answer. Nothing was changed; try again."),
+    "read-only": ("Nothing can be changed now", "The database takes no writes. What it holds can be read; call by phone."),
     "bad-request": ("Not understood", "The request is not valid HTTP or JSON."),
     "internal": ("Our fault", "Something failed here. Tell your administrator the reference."),
 }  # fmt: skip
@@ -125,7 +126,8 @@ def _of_domain(error: Exception) -> Response | None:
     if isinstance(error, Unavailable | Misconfigured):
         log.error("request.unavailable", request_id=reference_of_request(), detail=str(error))
         part = "database" if "database" in str(error) else "storage"
-        response = problem(503, "unavailable", str(error), part=part, since=None)
+        slug = "read-only" if isinstance(error, ReadOnly) else "unavailable"
+        response = problem(503, slug, str(error), part=part, since=None)
         response.headers["Retry-After"] = "5"
         return response
     return None

@@ -137,7 +137,7 @@ MEND = (
 
 def health_page(call: Call) -> str:
     """A light per part, since when, what is known of it, and the next step."""
-    found = health.checks(call.tx, call.web.settings, call.now)
+    found = health.checks(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
     beats = events.beats(call.tx)
     return admin.page(
         call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,

@@ -20,8 +20,17 @@ LATE_OUTPUT = timedelta(hours=1)
 LATE_DELIVERY = timedelta(minutes=5)  # standards 7.3: operators hear of it by then
 
 
-def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    """[{"name", "ok", "detail"}]; no patient data."""
+def checks(
+    tx: Connection, settings: Settings, now: datetime, read_only_since: datetime | None = None
+) -> list[dict[str, Any]]:
+    """[{"name", "ok", "detail"}]; no patient data.
+
+    read_only_since  the database takes no writes: no part can beat, so their silence says nothing beside it
+    """
+    if read_only_since is not None:
+        detail = f"the database takes no writes since {read_only_since:%H:%M:%S} UTC: mount, disk or server is read-only"
+        refused = {"name": "database", "ok": False, "detail": detail, "since": read_only_since.isoformat()}
+        return [refused, _disk(settings), *_aside(settings), *certificates.checks(settings, now)]
     return [
         *(_beat(b, now) for b in events.beats(tx)),
         _waiting(tx, now),
@@ -34,10 +43,12 @@ def checks(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
     ]
 
 
-def degraded(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+def degraded(
+    tx: Connection, settings: Settings, now: datetime, read_only_since: datetime | None = None
+) -> list[dict[str, Any]]:
     """What the list must say about itself: [{"part", "since", "text"}]."""
     found = []
-    for check in checks(tx, settings, now):
+    for check in checks(tx, settings, now, read_only_since):
         if not check["ok"]:
             found.append({"part": check["name"], "since": check.get("since"), "text": check["detail"]})
     return found

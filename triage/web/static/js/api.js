@@ -6,7 +6,8 @@ const token = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || t("Error %(n)s", { n: status }));
+    const readOnly = body.type?.endsWith("#read-only");
+    super(readOnly ? t("The database takes no writes: nothing was changed. Call by phone.") : body.detail || body.title || t("Error %(n)s", { n: status }));
     this.status = status;
     this.body = body;
     this.reference = body.reference ?? "";
