@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.factories import NOON
-from triage.domain.errors import Unavailable
+from triage.domain.errors import ReadOnly, Unavailable
 from triage.store import events
 from triage.store.database import Database
 
@@ -61,3 +62,22 @@ def test_a_database_that_is_not_there_is_unavailable_without_its_address(tmp_pat
         tx.execute(text("SELECT 1"))
 
     assert "folder.db" not in str(caught.value)
+
+
+def test_a_database_that_takes_no_writes_says_so_and_can_be_read(any_database: Database) -> None:
+    refuse = "PRAGMA query_only=ON" if any_database.is_sqlite else "SET TRANSACTION READ ONLY"
+
+    def rest(connection: Any, *_: Any) -> None:
+        connection.cursor().execute(refuse)
+
+    event.listen(any_database.engine, "checkout", rest)
+    with pytest.raises(ReadOnly, match="nothing was changed"), any_database.write() as tx:
+        events.publish(tx, NOON, "health")
+    assert any_database.read_only_since is not None
+    with any_database.read() as tx:
+        assert events.last_event_id(tx) == 0
+    event.remove(any_database.engine, "checkout", rest)
+    any_database.engine.dispose()
+    with any_database.write() as tx:
+        events.publish(tx, NOON, "health")
+    assert any_database.read_only_since is None
