@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ logging.getLogger("pynetdicom").addHandler(logging.NullHandler())
 logging.getLogger("pynetdicom").propagate = False
 
 PDU_BYTES = 131_072
+ASSOCIATION_BYTES = 64 << 20  # of all messages that a peer sends: pynetdicom holds a message whole in memory
+SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # no deflated one: a megabyte of it can be gigabytes
 log = get_logger()
 
 
@@ -38,15 +40,46 @@ class OtherServices:
     """SOP classes that pynetdicom answers for us, as SCP, and its handlers.
 
     sop_classes  UID to transfer syntaxes; handlers  (event, function[, arguments]) as `AE.start_server` takes them
+    both_ways    of these the peer may be the SCP, by role selection (PS3.7 D.3.3.4)
     """
 
     sop_classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     handlers: tuple[Any, ...] = ()
+    both_ways: frozenset[str] = frozenset()
 
     def wanted_by(self, request: AssociateRequest) -> bool:
         """It asks for one of these and stores nothing: then the whole association is pynetdicom's."""
         proposed = {c.abstract_syntax for c in request.contexts}
         return bool(proposed & self.sop_classes.keys()) and not proposed & set(services.STORAGE_CLASSES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One service of others: its SOP classes, and who answers each kind of message in their contexts."""
+
+    sop_classes: tuple[str, ...]
+    answers: Mapping[evt.EventType, Callable[[evt.Event], Any]]
+    both_ways: bool = False
+
+
+def serving(*services_: Service) -> OtherServices:
+    """Several services behind one handler for each kind of message: the context says whose it is."""
+    by_event: dict[evt.EventType, dict[str, Callable[[evt.Event], Any]]] = {}
+    for one in services_:
+        for kind, act in one.answers.items():
+            by_event.setdefault(kind, {}).update(dict.fromkeys(one.sop_classes, act))
+    return OtherServices(
+        sop_classes={uid: SYNTAXES for one in services_ for uid in one.sop_classes},
+        handlers=tuple((kind, _by_context(answers)) for kind, answers in by_event.items()),
+        both_ways=frozenset(uid for one in services_ if one.both_ways for uid in one.sop_classes),
+    )
+
+
+def _by_context(answers: Mapping[str, Callable[[evt.Event], Any]]) -> Callable[[evt.Event], Any]:
+    def act(event: evt.Event) -> Any:
+        return answers[str(event.context.abstract_syntax)](event)
+
+    return act
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +105,8 @@ def hand_over(given: Handover, others: OtherServices) -> Association:
     ae.implementation_version_name = services.IMPLEMENTATION_VERSION_NAME
     ae.add_supported_context(services.VERIFICATION)
     for uid, syntaxes in others.sop_classes.items():
-        ae.add_supported_context(uid, list(syntaxes))
+        both = uid in others.both_ways or None
+        ae.add_supported_context(uid, list(syntaxes), scu_role=both, scp_role=both)
     association = _HandedAssociation(ae, given.on_end)
     association.name = f"AcceptorThread@{given.address[0]}:{given.address[1]}"
     association.set_socket(_HandedSocket(association, given))
@@ -138,6 +172,7 @@ class _HandedSocket(AssociationSocket):
         self._given = given
         self._read_before = HEAD.pack(ASSOCIATE_RQ, len(given.request_body)) + given.request_body
         self._end = time.monotonic() + given.association_seconds
+        self._bytes_left = ASSOCIATION_BYTES
 
     @property
     def ready(self) -> bool:
@@ -149,6 +184,9 @@ class _HandedSocket(AssociationSocket):
             return bytearray(taken)
         if nr_bytes > PDU_BYTES:
             raise OSError(f"PDU of {nr_bytes} bytes, at most {PDU_BYTES}")
+        self._bytes_left -= nr_bytes
+        if self._bytes_left < 0:
+            raise OSError(f"more than {ASSOCIATION_BYTES} bytes over one association")
         deadline = min(time.monotonic() + self._given.pdu_seconds, self._end)
         buffer = bytearray(nr_bytes)
         have = 0

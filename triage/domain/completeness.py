@@ -21,7 +21,8 @@ class Evidence:
     """What is known of one series.
 
     is_film            CR, DX: each image is judged alone
-    instance_count     objects held; expected_count as the archive, MPPS or IAN gave it
+    instance_count     objects held; expected_count as the archive gave it
+    missing_count      of the instances that MPPS or IAN list by name; None where nobody listed any
     has_gap            a slice is missing between the first and the last (`dicom.geometry.ladder`)
     association_open   the association that brought the last instance has not been released
     association_aborted  it ended without release
@@ -35,10 +36,13 @@ class Evidence:
     association_aborted: bool
     first_instance_at: datetime
     last_instance_at: datetime
+    missing_count: int | None = None
 
     @property
     def is_short(self) -> bool:
-        """Somebody who knows says that more instances exist than we hold."""
+        """Somebody who knows says that more instances exist than we hold; a list of names beats a number."""
+        if self.missing_count is not None:
+            return self.missing_count > 0
         return self.expected_count is not None and self.instance_count < self.expected_count
 
 
@@ -80,6 +84,10 @@ def judge(evidence: Evidence, quiet_seconds: float, now: datetime) -> Judgement:
 
 
 def _rule(evidence: Evidence) -> tuple[str, float]:
+    if evidence.missing_count == 0:
+        return "every listed instance is here", 0.0
+    if evidence.missing_count is not None:
+        return "quiet, fewer than listed", SHORT
     if evidence.expected_count is not None and evidence.instance_count >= evidence.expected_count:
         return "count met", 0.0
     if evidence.is_short:

@@ -39,6 +39,7 @@ from triage.store.schema import (
     heartbeat,
     identity_fact,
     instance,
+    listed_series,
     order,
     output,
     patient,
@@ -156,6 +157,7 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (order, order.c.study_instance_uid == uid if uid else false()),
         (study_patient, study_patient.c.study_id == study_id),
         (prior_study, prior_study.c.study_instance_uid == uid),
+        (listed_series, listed_series.c.study_instance_uid == uid),
         (study, study.c.id == study_id),
     ):  # fmt: skip
         _delete(tx, table, which)

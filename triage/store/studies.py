@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triage.domain.study import InstanceHeader
-from triage.store import identity
+from triage.store import evidence, identity
 from triage.store.schema import instance, order, patient, quarantine, run, series, study
 from triage.store.upsert import insert_or_get, upsert
 
@@ -97,12 +97,14 @@ def register(
     held = _find_instance(tx, h.sop_instance_uid)
     if held is None:
         # Only now: an object that is kept aside must not leave an empty series for which its study waits for ever.
-        series_id, _ = insert_or_get(
+        series_id, fresh = insert_or_get(
             tx,
             series,
             {"series_instance_uid": h.series_instance_uid, "study_id": study_id},
             _series_values(arrival, now),
         )
+        if fresh and (listed := evidence.listed(tx, h.series_instance_uid)) is not None:
+            set_expected_count(tx, h.series_instance_uid, len(listed), now)
         _, inserted = insert_or_get(
             tx, instance, {"sop_instance_uid": h.sop_instance_uid}, _instance_values(arrival, series_id, now)
         )
@@ -334,13 +336,14 @@ def look_again(tx: Connection, series_id: int, at: datetime | None) -> None:
     tx.execute(update(series).where(series.c.id == series_id).values(judge_at=at))
 
 
-def set_expected_count(tx: Connection, series_instance_uid: str, count: int, now: datetime) -> None:
-    """Exact evidence: how many instances the archive (or MPPS, IAN) says this series has."""
-    tx.execute(
+def set_expected_count(tx: Connection, series_instance_uid: str, count: int, now: datetime) -> list[int]:
+    """Exact evidence: how many instances the archive (or MPPS, IAN) says this series has. Ids of what is to be judged."""
+    query = (
         update(series)
         .where(series.c.series_instance_uid == series_instance_uid)
         .values(expected_count=count, judge_at=now)
     )
+    return list(tx.execute(query.returning(series.c.id)).scalars())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from triage.domain.completeness import Evidence, Judgement, Verdict, judge
 from triage.domain.eligibility import choose_series, ct_series_answer
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, SeriesInstanceUID
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import pulls, runs, studies
+from triage.store import evidence, pulls, runs, studies
 from triage.store.studies import Held
 from triage.workflow.alert import settle_study
 from triage.workflow.intake import input_digest, request_runs
@@ -34,7 +34,8 @@ def complete_series(
         studies.settle_series(tx, series_id, "prior")
         return []
     slices = [h for h in held if h.header.sop_class_uid in CT_CLASSES]
-    judgement = judge(_evidence(row, held, slices), site.quiet_seconds, now)
+    listed = evidence.listed(tx, row["series_instance_uid"])
+    judgement = judge(_evidence(row, held, slices, listed), site.quiet_seconds, now)
     if judgement.verdict is Verdict.WAITING:
         studies.look_again(tx, series_id, judgement.look_again_at)
         return []
@@ -44,7 +45,9 @@ def complete_series(
     return wake
 
 
-def _evidence(row: dict[str, object], held: list[Held], slices: list[Held]) -> Evidence:
+def _evidence(
+    row: dict[str, object], held: list[Held], slices: list[Held], listed: frozenset[str] | None
+) -> Evidence:
     films = all(h.header.sop_class_uid in RADIOGRAPH_CLASSES for h in held)
     return Evidence(
         is_film=films,
@@ -55,6 +58,7 @@ def _evidence(row: dict[str, object], held: list[Held], slices: list[Held]) -> E
         association_aborted=bool(row["association_aborted"]),
         first_instance_at=row["first_instance_at"],  # type: ignore[arg-type]
         last_instance_at=row["last_instance_at"],  # type: ignore[arg-type]
+        missing_count=None if listed is None else len(listed - {h.header.sop_instance_uid for h in held}),
     )
 
 

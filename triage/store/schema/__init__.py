@@ -7,6 +7,7 @@ change have a `version` for optimistic locking. What each partial index serves i
 from triage.store.schema.access import idempotency, peer, proposal, session, token, user, view
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.evidence import listed_series, performed_step
 from triage.store.schema.fetching import prior_study, pull_cursor, pull_series
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
 from triage.store.schema.messages import message, on_call, report
@@ -36,6 +37,7 @@ __all__ = [
     "identity_fact",
     "instance",
     "lease",
+    "listed_series",
     "message",
     "metadata",
     "on_call",
@@ -45,6 +47,7 @@ __all__ = [
     "patient",
     "patient_link",
     "peer",
+    "performed_step",
     "policy",
     "prior_study",
     "proposal",

@@ -26,6 +26,7 @@ from triage.store.spool import Spool
 from triage.workflow.celery import Waker
 from triage.workflow.certificates import tls_files
 from triage.workflow.indexer import Desk, Indexer, recover
+from triage.workflow.other_services import other_services
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.site import site_of
 
@@ -149,6 +150,7 @@ def main() -> int:
                 idle_seconds=settings.dicom.idle_seconds,
                 reserve_bytes=settings.dicom.reserve_bytes,
             ),
+            others=other_services(database, desk.site, clock, desk.waker.wake),
             seal=seal,
             take_up=take_up,
         ),

@@ -1,0 +1,53 @@
+"""The DICOM services beside echo and store, bound to the workflow: what the receiver hands to pynetdicom (decision 0008)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from triage.dicom import mpps
+from triage.dicom.handover import OtherServices, serving
+from triage.domain.errors import Refused
+from triage.log import get_logger
+from triage.store.database import Database
+from triage.workflow import evidence
+from triage.workflow.complete import complete_series
+from triage.workflow.site import Site
+
+log = get_logger()
+Wake = Callable[[Iterable[tuple[int, str]]], None]
+
+
+class EvidenceDesk:
+    """Takes what modalities and archives say, and judges at once the series that it concerns."""
+
+    def __init__(self, database: Database, site: Site, clock: Callable[[], datetime], wake: Wake) -> None:
+        self._database, self._site, self._clock, self._wake = database, site, clock, wake
+
+    def begin_step(self, said: mpps.Said) -> None:
+        with self._database.write() as tx:
+            evidence.begin_step(tx, said, self._clock())
+
+    def change_step(self, said: mpps.Said) -> None:
+        self._take(lambda tx, now: evidence.change_step(tx, said, now))
+
+    def _take(self, step: Callable[[Connection, datetime], list[int]]) -> None:
+        with self._database.write() as tx:
+            touched = step(tx, self._clock())
+        for series_id in touched:  # kept already: whatever fails here the sweeper does
+            try:
+                with self._database.write() as tx:
+                    wake = complete_series(tx, series_id, self._site, self._clock())
+            except Refused as error:
+                log.warning("series.not_judged", code=series_id, error=str(error))
+                continue
+            self._wake(wake)
+
+
+def other_services(
+    database: Database, site: Site, clock: Callable[[], datetime], wake: Wake
+) -> OtherServices:
+    desk = EvidenceDesk(database, site, clock, wake)
+    return serving(mpps.service(desk.begin_step, desk.change_step))
