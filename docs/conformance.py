@@ -14,7 +14,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_description
 from pydicom.uid import UID
 
-from triage.dicom import associate, commitment, mwl, query, services
+from triage.dicom import associate, commitment, ian, mpps, mwl, query, services
 from triage.dicom.header import WANTED
 from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX, SEND_RETRY_SECONDS
@@ -29,6 +29,16 @@ OBJECTS = {
     "gsps": "outlines and circles; overlay mode alone, sent only where a site asks for it",
     "sc": "picture with words; only with `overview = true`",
 }
+
+
+OTHERS = [
+    ("Modality Performed Procedure Step", mpps.MPPS, "N-CREATE, N-SET",
+     "the instances that a step lists at its end are what its series wait for"),
+    ("Instance Availability Notification", ian.IAN, "N-CREATE",
+     "likewise; what is UNAVAILABLE is no longer waited for"),
+    ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "N-EVENT-REPORT (the peer is SCP, by role selection)",
+     "result of a commitment that we asked for; N-ACTION is answered 0211H"),
+]  # fmt: skip
 
 
 def statement() -> str:
@@ -61,6 +71,11 @@ def statement() -> str:
         "| C-STORE status | when |\n| --- | --- |\n| 0000 | stored and indexed |\n| A700 | disk below its reserve, or the "
         "database does not answer: send again later |\n| A900 | the data set names another object than the command |\n"
         "| C000 | no readable data set, or an identifying UID is missing |",
+        "Further services, on an association that proposes no storage class; Explicit and Implicit VR Little Endian:",
+        _table(("SOP class", "UID", "messages", "what it does"), OTHERS),
+        "Beyond the statuses of each service: 0213H when the database does not answer (send again later), 0120H and 0121H for "
+        "a missing attribute or value. MPPS and IAN: a message that is repeated word for word is answered 0000, another one "
+        "under a known UID 0111H; N-SET of a step that has ended 0110H with Error ID A710H.",
         "## Networking: as SCU",
         _table(
             ("service", "SOP class", "when"),

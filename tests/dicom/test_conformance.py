@@ -8,8 +8,12 @@ from types import ModuleType
 
 import pytest
 
+from tests.factories import Clock
 from triage.dicom import services
 from triage.dicom.objects.kinds import SOP_CLASSES
+from triage.store.database import Database
+from triage.workflow.other_services import other_services
+from triage.workflow.site import Site
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -33,3 +37,10 @@ def test_every_class_syntax_and_object_is_in_it(program: ModuleType) -> None:
     for uid in (*services.STORAGE_CLASSES, *services.TRANSFER_SYNTAXES, *SOP_CLASSES.values()):
         assert f"| {uid} |" in said
     assert "/dicom-web/workitems" in said
+
+
+def test_every_other_service_is_in_it(program: ModuleType, database: Database) -> None:
+    served = other_services(database, Site(), Clock(), lambda _: None)
+    assert set(served.sop_classes) == {uid for _, uid, _, _ in program.OTHERS}
+    for uid in served.sop_classes:
+        assert f"| {uid} |" in program.statement()

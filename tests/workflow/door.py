@@ -15,9 +15,11 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from tests.dicom.test_receive import QUICK
-from tests.workflow.desk import Desk
+from tests.factories import Clock
 from triage.dicom.receive import Receiver, ReceiverConfig
+from triage.store.database import Database
 from triage.workflow.other_services import other_services
+from triage.workflow.site import Site
 
 
 @dataclass
@@ -39,12 +41,12 @@ class Door:
 
 
 @contextmanager
-def open_door(desk: Desk, folder: Path) -> Iterator[Door]:
+def open_door(database: Database, folder: Path, site: Site, clock: Clock) -> Iterator[Door]:
     door = Door(0)
     receiver = Receiver(
         ReceiverConfig(
             incoming=folder / "incoming", port=0, may_call=lambda _: True, limits=QUICK,
-            others=other_services(desk.database, desk.site, desk.clock, door.woken.extend),
+            others=other_services(database, site, clock, door.woken.extend),
         ),
         on_object=lambda _: 0, on_association_end=lambda *_: None, on_broken_disk=pytest.fail,
     )  # fmt: skip

@@ -13,14 +13,16 @@ from pydicom.sequence import Sequence as Items
 from tests.factories import uid
 from tests.workflow.desk import Desk
 from tests.workflow.door import Door, listed, open_door
+from triage.dicom.ian import IAN
 from triage.dicom.mpps import MPPS
+from triage.store import evidence
 
 STEP = uid("step")
 
 
 @pytest.fixture
 def door(desk: Desk, tmp_path: Path) -> Iterator[Door]:
-    with open_door(desk, tmp_path) as found:
+    with open_door(desk.database, tmp_path, desk.site, desk.clock) as found:
         yield found
 
 
@@ -116,3 +118,59 @@ def test_a_modality_that_lists_nothing_says_nothing(desk: Desk, door: Door) -> N
     series_id = desk.receive_scan(10).series_id
     desk.judge(series_id)
     assert desk.rows("series")[0]["expected_count"] is None
+
+
+def notice(study: object = 1, *, here: range = range(10), gone: range = range(0)) -> Dataset:
+    ds, series = Dataset(), Dataset()
+    ds.ReferencedPerformedProcedureStepSequence = Items([])
+    ds.StudyInstanceUID, series.SeriesInstanceUID = uid(study), uid(1, 1)
+    series.ReferencedSOPSequence = listed(*(uid(1, 1, i) for i in (*here, *gone)))
+    for number, item in zip((*here, *gone), series.ReferencedSOPSequence, strict=True):
+        item.InstanceAvailability = "UNAVAILABLE" if number in gone else "ONLINE"
+        item.RetrieveAETitle = "PACS"
+    ds.ReferencedSeriesSequence = Items([series])
+    return ds
+
+
+def notify(door: Door, ds: Dataset, notice_uid: str | None = uid("notice")) -> int:
+    with door.calling(IAN, aet="PACS") as association:
+        return int(association.send_n_create(ds, IAN, notice_uid)[0].Status)
+
+
+def test_what_the_archive_has_ends_the_waiting(desk: Desk, door: Door) -> None:
+    desk.receive_scan(10, association_id="node:1")
+    assert notify(door, notice()) == 0
+    assert door.woken == [(1, "routine")]
+    assert notify(door, notice()) == 0  # said again
+    assert notify(door, notice(here=range(9))) == 0x0111
+    assert len(desk.rows("listed_series")) == 1
+    assert desk.acts().count("availability.heard") == 1
+
+
+def test_what_the_archive_can_no_longer_give_is_not_waited_for(desk: Desk, door: Door) -> None:
+    assert notify(door, notice(here=range(12)), None) == 0
+    series_id = desk.receive_scan(10).series_id
+    desk.clock.advance(60)
+    assert desk.judge(series_id) == []
+    assert notify(door, notice(here=range(0), gone=range(10, 12)), None) == 0
+    assert door.woken == [(1, "routine")]
+    assert desk.rows("series")[0]["expected_count"] == 10
+
+
+def test_a_notification_without_study_or_instances_is_refused(door: Door) -> None:
+    nameless, empty = notice(), notice()
+    del nameless.StudyInstanceUID
+    empty.ReferencedSeriesSequence = Items([])
+    assert notify(door, nameless) == 0x0120
+    assert notify(door, empty) == 0x0121
+
+
+def test_lists_of_a_study_that_never_comes_are_forgotten(desk: Desk, door: Door) -> None:
+    create(door, begin())
+    change(door, end())
+    with desk.database.write() as tx:
+        evidence.forget(tx, desk.clock())
+        assert evidence.listed(tx, uid(1, 1)) is not None
+        evidence.forget(tx, desk.clock.advance(1))
+        assert evidence.listed(tx, uid(1, 1)) is None
+    assert desk.rows("performed_step") == []

@@ -11,7 +11,7 @@ import pytest
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
 from triage.settings import DicomSettings, Settings
-from triage.store import constancy, events
+from triage.store import constancy, events, pulls
 from triage.workflow import health
 
 
@@ -83,3 +83,25 @@ def test_a_disk_that_is_nearly_full_and_a_home_that_is_gone_are_red(desk: Desk, 
     assert not found(desk, full)["disk"]["ok"]
     gone = settings.model_copy(update={"home": settings.home / "gone"})
     assert not found(desk, gone)["disk"]["ok"]
+
+
+def test_an_archive_that_does_not_give_a_series_is_red_for_a_day(desk: Desk, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, pull=({"name": "main", "peer": "PACS"},))  # type: ignore[arg-type]
+    assert found(desk, settings)["pull main"]["detail"] == "nothing fails"
+    with desk.database.write() as tx:
+        pulls.want(tx, "main", "1.2", "1.2.3", NOON, modality="CT", instances=10, prior=False)
+        (row,) = pulls.wanted(tx, "main", NOON)
+        pulls.not_fetched(tx, row["id"], "no association", NOON + timedelta(minutes=1))
+    again = found(desk, settings)["pull main"]
+    assert again["ok"] and again["detail"] == "1 series are tried again"
+    with desk.database.write() as tx:
+        pulls.not_fetched(tx, row["id"], "no association", None)
+    lost = found(desk, settings)["pull main"]
+    assert not lost["ok"] and lost["detail"] == "1 series were given up"
+    assert found(desk, settings, timedelta(days=2))["pull main"]["ok"]
+
+
+def test_a_study_that_should_have_gone_days_ago_is_red(desk: Desk, settings: Settings) -> None:
+    desk.receive(modality="SR", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33")  # no reader waits for it
+    assert found(desk, settings, timedelta(days=61))["retention"]["ok"]
+    assert not found(desk, settings, timedelta(days=63))["retention"]["ok"]

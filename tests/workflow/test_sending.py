@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.factories import Clock
 from tests.pacs import a_pacs
+from tests.workflow.door import open_door
 from tests.workflow.test_publish import Bench
 from triage.dicom import commitment
-from triage.dicom.commitment import Report
+from triage.dicom.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Report
 from triage.dicom.objects import kos, sr
 from triage.domain.dispatch import COMMIT_RETRY
 from triage.settings import OutletSettings, Settings
 from triage.store import audit, dispatches, peers, reading, studies
 from triage.store.database import Database
 from triage.workflow.sending import Sender, SenderThread, settle_report
+from triage.workflow.site import Site
 
 
 class Way:
@@ -140,6 +143,25 @@ def test_commitment_comes_on_a_new_association_and_only_once(
         assert way.states() == {"sr": "committed", "kos": "committed"}
         again = Report(pacs.transactions[0], frozenset(pacs.stored))
         assert way.sender.hear(again) is False  # its transaction is dead (PS3.4 J.3.3)
+
+
+def test_commitment_may_come_to_the_port_that_everything_comes_to(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commitment.request, "__defaults__", (0.0,))
+    with a_pacs(commits=True) as pacs:
+        way = Way(database, tmp_path, pacs.port, commitment=True)
+        with open_door(database, tmp_path / "door", Site(), way.clock) as door:
+            pacs.report_to = door.port
+            way.sender.turn()
+            _wait_for(lambda: bool(pacs.report_statuses))
+            assert pacs.report_statuses == [0]
+            assert way.states() == {"sr": "committed", "kos": "committed"}
+            with door.calling(STORAGE_COMMITMENT) as association:  # who asks us hears that we do not give it
+                asked = Dataset()
+                asked.TransactionUID = "1.2.3"
+                status, _ = association.send_n_action(asked, 1, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+            assert status.Status == 0x0211
 
 
 def test_what_an_archive_has_lost_is_sent_again(database: Database, tmp_path: Path) -> None:

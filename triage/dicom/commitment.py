@@ -18,6 +18,9 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from triage.dicom import services
 from triage.dicom.associate import Remote, associate
+from triage.dicom.handover import Service
+from triage.dicom.statuses import Failed
+from triage.dicom.statuses import answer as answered
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger
 
@@ -27,7 +30,7 @@ REQUEST = 1  # Action Type ID
 HOLD_SECONDS = 5.0  # so long we listen on the association of the request (standards 2.4)
 MOST_CALLERS = 5
 MOST_OBJECTS = 10_000  # of one report
-NO_SUCH_OBJECT, PROCESSING_FAILURE = 0x0112, 0x0110
+NO_SUCH_OBJECT, PROCESSING_FAILURE, UNRECOGNISED_OPERATION = 0x0112, 0x0110, 0x0211
 log = get_logger()
 
 
@@ -95,6 +98,21 @@ def handlers(
         return (0x0000 if on_report(report) else NO_SUCH_OBJECT), None
 
     return [(evt.EVT_N_EVENT_REPORT, answer)]
+
+
+def service(on_report: Callable[[Report], bool]) -> Service:
+    """Reports on our own port, by a call of the peer's (PS3.4 J.3.3); what we are asked to commit is declined."""
+    ((kind, report),) = handlers(on_report)
+
+    def decline(_: evt.Event) -> tuple[Dataset, Dataset | None]:
+        def act() -> None:
+            raise Failed(UNRECOGNISED_OPERATION, "we ask for commitment and do not give it")
+
+        return answered(act)
+
+    return Service(
+        sop_classes=(STORAGE_COMMITMENT,), answers={kind: report, evt.EVT_N_ACTION: decline}, both_ways=True
+    )
 
 
 def serve(

@@ -131,6 +131,13 @@ MEND = (
     ),
     ("constancy", N_("Run triage doctor; until the check passes, say so to the readers.")),
     ("disk", N_("Free space or a larger disk; triage retention run removes what may go.")),
+    (
+        "pull",
+        N_(
+            "Ask the archive: triage echo shows each step. A series that it shows again larger is fetched anew."
+        ),
+    ),
+    ("retention", N_("Run triage retention run and read what it says; the scheduler does it every hour.")),
     ("", N_("triage doctor says what is wrong and how to mend it.")),
 )
 

@@ -10,11 +10,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from triage.dicom.ian import Availability, Notice
 from triage.dicom.mpps import IN_PROGRESS, Said
 from triage.dicom.statuses import DUPLICATE_INSTANCE, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Failed
 from triage.store import audit, evidence, studies
 
-MPPS = "mpps"
+MPPS, IAN = "mpps", "ian"
 NO_LONGER_UPDATABLE = 0xA710  # Error ID (PS3.4 F.7.2.2.2)
 
 
@@ -67,6 +68,31 @@ def change_step(tx: Connection, said: Said, now: datetime) -> list[int]:
         {"series": len(series), "instances": sum(map(len, series.values()))},
     )  # fmt: skip
     return _expect(tx, series, now)
+
+
+def hear_notice(tx: Connection, notice: Notice, now: datetime) -> list[int]:
+    """What an archive has of a study, or has no longer; returns series to judge. The same notice again is well.
+
+    raises  Failed (0111H)
+    """
+    known = {
+        row["series_instance_uid"]: Availability(frozenset(row["sop_instance_uids"]), frozenset(row["gone"]))
+        for row in evidence.of_source(tx, IAN, notice.sop_instance_uid)
+    }
+    if known == notice.series:
+        return []
+    if known:
+        raise Failed(DUPLICATE_INSTANCE, "a notification of this UID said something else before")
+    for uid, said in notice.series.items():
+        evidence.list_series(
+            tx, IAN, notice.sop_instance_uid, uid, now, study_instance_uid=notice.study_instance_uid,
+            here=said.here, gone=said.gone,
+        )  # fmt: skip
+    audit.append(
+        tx, now, f"dicom:{notice.sender}", "availability.heard", "study", notice.study_instance_uid,
+        {"series": len(notice.series), "instances": sum(len(s.here) for s in notice.series.values())},
+    )  # fmt: skip
+    return _expect(tx, notice.series, now)
 
 
 def _expect(tx: Connection, series_uids: Collection[str], now: datetime) -> list[int]:

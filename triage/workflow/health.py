@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import Settings
-from triage.store import alerts, constancy, dispatches, events, runs
+from triage.store import alerts, constancy, dispatches, events, pulls, removal, runs
 from triage.store.spool import Spool
 from triage.workflow import certificates
 
@@ -17,6 +17,8 @@ BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
 LATE_RUN = timedelta(minutes=5)
 LATE_OUTPUT = timedelta(hours=1)
+LATE_REMOVAL = timedelta(days=2)  # the scheduler removes every hour
+PULL_SHOWN = timedelta(days=1)  # a series that was given up makes it red for so long
 LATE_DELIVERY = timedelta(minutes=5)  # standards 7.3: operators hear of it by then
 
 
@@ -37,6 +39,8 @@ def checks(
         _deliveries(tx, now),
         _outputs(tx, now),
         _constancy(tx, settings, now),
+        *_pulls(tx, settings, now),
+        _retention(tx, settings, now),
         _disk(settings),
         *_aside(settings),
         *certificates.checks(settings, now),
@@ -107,6 +111,32 @@ def _outputs(tx: Connection, now: datetime) -> dict[str, Any]:
         "detail": detail,
         "since": oldest.isoformat() if late else None,
     }
+
+
+def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """Archives that we fetch from: red for a day when a series was given up; what is tried again stands in the words."""
+    found = []
+    failing = pulls.failing(tx) if settings.pull else []
+    for pull in settings.pull:
+        rows = [r for r in failing if r["source"] == pull.name]
+        lost = [r for r in rows if r["state"] == "failed" and r["next_attempt_at"] > now - PULL_SHOWN]
+        again = sum(r["state"] == "wanted" for r in rows)
+        words = [f"{len(lost)} series were given up"] if lost else []
+        words += [f"{again} series are tried again"] if again else []
+        since = min(r["next_attempt_at"] for r in lost).isoformat() if lost else None
+        detail = "; ".join(words) or "nothing fails"
+        found.append({"name": f"pull {pull.name}", "ok": not lost, "detail": detail, "since": since})
+    return found
+
+
+def _retention(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Studies that should have been removed and are still here."""
+    before = now - timedelta(days=settings.retention_days)
+    late = bool(removal.aged(tx, before - LATE_REMOVAL, 1))
+    detail = (
+        f"studies older than {settings.retention_days} days are still here" if late else "nothing is late"
+    )
+    return {"name": "retention", "ok": not late, "detail": detail, "since": None}
 
 
 def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:

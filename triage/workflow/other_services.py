@@ -7,13 +7,15 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from triage.dicom import mpps
+from triage.dicom import commitment, ian, mpps
+from triage.dicom.commitment import Report
 from triage.dicom.handover import OtherServices, serving
 from triage.domain.errors import Refused
 from triage.log import get_logger
 from triage.store.database import Database
 from triage.workflow import evidence
 from triage.workflow.complete import complete_series
+from triage.workflow.sending import settle_report
 from triage.workflow.site import Site
 
 log = get_logger()
@@ -33,6 +35,9 @@ class EvidenceDesk:
     def change_step(self, said: mpps.Said) -> None:
         self._take(lambda tx, now: evidence.change_step(tx, said, now))
 
+    def hear_notice(self, notice: ian.Notice) -> None:
+        self._take(lambda tx, now: evidence.hear_notice(tx, notice, now))
+
     def _take(self, step: Callable[[Connection, datetime], list[int]]) -> None:
         with self._database.write() as tx:
             touched = step(tx, self._clock())
@@ -50,4 +55,13 @@ def other_services(
     database: Database, site: Site, clock: Callable[[], datetime], wake: Wake
 ) -> OtherServices:
     desk = EvidenceDesk(database, site, clock, wake)
-    return serving(mpps.service(desk.begin_step, desk.change_step))
+
+    def hear_report(report: Report) -> bool:
+        with database.write() as tx:
+            return settle_report(tx, report, clock())
+
+    return serving(
+        mpps.service(desk.begin_step, desk.change_step),
+        ian.service(desk.hear_notice),
+        commitment.service(hear_report),
+    )
