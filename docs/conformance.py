@@ -73,9 +73,9 @@ def statement() -> str:
         "| C000 | no readable data set, or an identifying UID is missing |",
         "Further services, on an association that proposes no storage class; Explicit and Implicit VR Little Endian:",
         _table(("SOP class", "UID", "messages", "what it does"), OTHERS),
-        "Beyond the statuses of each service: 0213H when the database does not answer (send again later), 0120H and 0121H for "
-        "a missing attribute or value. MPPS and IAN: a message that is repeated word for word is answered 0000, another one "
-        "under a known UID 0111H; N-SET of a step that has ended 0110H with Error ID A710H.",
+        "Beyond the statuses of each service: 0213H when the database does not answer (send again later), 0120H and "
+        "0121H for a missing attribute or value. MPPS and IAN: a message that is repeated word for word is answered 0000, "
+        "another one under a known UID 0111H; N-SET of a step that has ended 0110H with Error ID A710H.",
         "## Networking: as SCU",
         _table(
             ("service", "SOP class", "when"),

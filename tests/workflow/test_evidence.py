@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from tests.factories import uid
+from tests.factories import a_finding, uid
 from tests.workflow.desk import Desk
 from tests.workflow.door import Door, listed, open_door
 from triage.dicom.ian import IAN
@@ -174,3 +174,21 @@ def test_lists_of_a_study_that_never_comes_are_forgotten(desk: Desk, door: Door)
         evidence.forget(tx, desk.clock.advance(1))
         assert evidence.listed(tx, uid(1, 1)) is None
     assert desk.rows("performed_step") == []
+
+
+def test_a_step_under_another_patients_entry_stops_its_alerts(desk: Desk, door: Door) -> None:
+    film = desk.flagged(a_finding("pneumothorax", 0.95))
+    assert film == 1 and desk.alerts()[0]["state"] == "open"
+    wrong = Dataset()
+    wrong.CodeValue, wrong.CodingSchemeDesignator, wrong.CodeMeaning = (
+        "110514",
+        "DCM",
+        "Incorrect worklist entry",
+    )
+    create(door, begin())
+    ended = end(
+        "DISCONTINUED", slices=2, PerformedProcedureStepDiscontinuationReasonCodeSequence=Items([wrong])
+    )
+    assert change(door, ended).Status == 0
+    assert desk.alerts()[0]["state"] == "withdrawn"
+    assert desk.item()["state"] == "withdrawn" and "instances.rejected" in desk.acts()

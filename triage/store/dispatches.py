@@ -78,6 +78,13 @@ def again(tx: Connection, output_id: int, now: datetime) -> int:
     return sum(move(tx, row, "again", **fresh) for row in rows)
 
 
+def stop(tx: Connection, run_ids: Sequence[int], why: str) -> int:
+    """What was made of these runs and is not sent yet is not sent by itself any more; how many."""
+    query = _all().where(output.c.run_id.in_(run_ids), dispatch.c.state == DispatchState.WANTED.value)
+    rows = _listed(tx, query, None) if run_ids else []
+    return sum(move(tx, row, "gave_up", next_attempt_at=None, detail=why) for row in rows)
+
+
 def of_outputs(tx: Connection, output_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {i: [] for i in output_ids}
     if output_ids:

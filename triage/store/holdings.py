@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
+from triage.domain.rejection import VIEWABLE
 from triage.store.schema import instance, patient, series, study
 
 Level = Literal["study", "series", "instance"]
@@ -124,6 +125,7 @@ def _from(query: Select[Any], level: Level) -> Select[Any]:
         query = query.join(series, series.c.study_id == study.c.id).where(series.c.instance_count > 0)
     if level == "instance":
         query = query.join(instance, instance.c.series_id == series.c.id)
+        query = query.where(instance.c.rejected.in_(VIEWABLE))
     return query
 
 

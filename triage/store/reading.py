@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, func, insert, literal_column, or_, select, update
 
 from triage.domain.dispatch import DispatchState, fold
+from triage.domain.rejection import VIEWABLE
 from triage.store import dispatches
 from triage.store.schema import (
     alert,
@@ -158,7 +159,7 @@ def preview_rows(tx: Connection, study_id: int) -> list[dict[str, Any]]:
     query = (
         select(instance.c.header, instance.c.digest, instance.c.series_id, series.c.modality)
         .join(series, series.c.id == instance.c.series_id)
-        .where(series.c.study_id == study_id, instance.c.wanted)
+        .where(series.c.study_id == study_id, instance.c.wanted, instance.c.rejected.in_(VIEWABLE))
         .order_by(instance.c.id)
     )
     return [dict(r) for r in tx.execute(query).mappings()]

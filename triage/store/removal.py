@@ -46,6 +46,8 @@ from triage.store.schema import (
     patient_link,
     prior_study,
     quarantine,
+    rejected_instance,
+    rejection_note,
     report,
     run,
     series,
@@ -132,6 +134,9 @@ def remove(tx: Connection, study_id: int) -> Removed:
     )
     alerts = select(alert.c.id).where(alert.c.study_id == study_id)
     runs = select(run.c.id).where(run.c.study_id == study_id)
+    notes = select(rejection_note.c.id).where(
+        rejection_note.c.study_instance_uid == row["study_instance_uid"]
+    )
     items = select(worklist_item.c.id).where(worklist_item.c.study_id == study_id)
     count = int(
         tx.execute(select(func.count()).select_from(run).where(run.c.study_id == study_id)).scalar_one()
@@ -157,6 +162,8 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (order, order.c.study_instance_uid == uid if uid else false()),
         (study_patient, study_patient.c.study_id == study_id),
         (prior_study, prior_study.c.study_instance_uid == uid),
+        (rejected_instance, rejected_instance.c.note_id.in_(notes)),
+        (rejection_note, rejection_note.c.study_instance_uid == uid),
         (listed_series, listed_series.c.study_instance_uid == uid),
         (study, study.c.id == study_id),
     ):  # fmt: skip

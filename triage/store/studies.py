@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triage.domain.study import InstanceHeader
-from triage.store import evidence, identity
+from triage.store import evidence, identity, rejections
 from triage.store.schema import instance, order, patient, quarantine, run, series, study
 from triage.store.upsert import insert_or_get, upsert
 
@@ -42,6 +42,7 @@ class Registered:
     series_id: int
     instance_id: int
     reopened: bool = False  # the series was not receiving before: new, or late images came
+    rejected: bool = False  # a rejection note came before the object: it is kept and not used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ def register(
         assert held is not None
         if inserted:
             reopened = _touch(tx, arrival, study_id, series_id, quiet_seconds, now)
-            return Registered(Arrived.NEW, study_id, series_id, held.id, reopened)
+            rejected = bool(rejections.mark(tx, (h.sop_instance_uid,), h.study_instance_uid))
+            return Registered(Arrived.NEW, study_id, series_id, held.id, reopened, rejected)
     if held.digest == arrival.digest:
         return Registered(Arrived.DUPLICATE, study_id, held.series_id, held.id)
     _set_aside(tx, arrival, held.id, Arrived.CONFLICT, now)
@@ -153,6 +155,7 @@ def register_siblings(
     inserted = set(tx.execute(statement.returning(instance.c.sop_instance_uid), rows).scalars())
     if inserted:
         _touch(tx, arrivals[-1], first.study_id, first.series_id, quiet_seconds, now, count=len(inserted))
+        rejections.mark(tx, inserted, arrivals[-1].header.study_instance_uid)
     return inserted
 
 
@@ -301,10 +304,11 @@ def get_series(tx: Connection, series_id: int) -> dict[str, Any]:
     return dict(tx.execute(query).mappings().one())
 
 
-def held(tx: Connection, series_id: int) -> list[Held]:
-    """Current instances of a series, oldest first."""
+def held(tx: Connection, series_id: int, *, rejected: bool = False) -> list[Held]:
+    """Current instances of a series, oldest first: those in use, or those that were rejected."""
+    which = instance.c.rejected != "" if rejected else instance.c.rejected == ""
     rows = tx.execute(
-        select(instance).where(instance.c.series_id == series_id).order_by(instance.c.id)
+        select(instance).where(instance.c.series_id == series_id, which).order_by(instance.c.id)
     ).mappings()
     return [
         Held(r["id"], r["digest"], header_from_json(r["header"]), r["received_at"], r["wanted"]) for r in rows
@@ -385,6 +389,7 @@ def whole_ct_headers(tx: Connection, study_id: int, except_series_id: int) -> di
             series.c.state == "complete",
             series.c.modality == "CT",
             instance.c.wanted,
+            instance.c.rejected == "",
             series.c.id.in_(looked_at),
         )
         .order_by(series.c.id, instance.c.id)

@@ -111,7 +111,7 @@ def series_of(tx: Connection, study_id: int) -> dict[str, list[tuple[str, str]]]
     rows = tx.execute(
         select(series.c.series_instance_uid, instance.c.sop_class_uid, instance.c.sop_instance_uid)
         .join(series, series.c.id == instance.c.series_id)
-        .where(series.c.study_id == study_id)
+        .where(series.c.study_id == study_id, instance.c.rejected == "")
         .order_by(instance.c.id)
     )
     for series_uid, class_uid, uid in rows:

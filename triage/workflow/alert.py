@@ -24,8 +24,14 @@ def settle_study(tx: Connection, study_id: int, site: Site, ids: NewId, now: dat
     settle_alerts(tx, study_id, site, ids, now)
 
 
-def settle_alerts(tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime) -> None:
-    """Make the alerts of a study equal to what its current runs found (I8, I9)."""
+def settle_alerts(
+    tx: Connection, study_id: int, site: Site, ids: NewId, now: datetime,
+    why: str = "no longer found by the newest run", told_as: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Make the alerts of a study equal to what its current runs found (I8, I9).
+
+    why, told_as  as in `withdraw`, for those that are found no longer
+    """
     counting = runs.counting_findings(tx, study_id)
     wanted = alerting([f for _, f in counting])
     run_of = {id(f): run_id for run_id, f in counting}
@@ -39,7 +45,7 @@ def settle_alerts(tx: Connection, study_id: int, site: Site, ids: NewId, now: da
         elif name not in reported:  # a reader who reported the study is not called again for the same finding
             _raise(tx, study_id, run_of[id(finding)], finding, site, ids, now)
     for name in sorted(held.keys() - wanted.keys()):
-        withdraw(tx, held[name]["id"], study_id, "no longer found by the newest run", ids, now)
+        withdraw(tx, held[name]["id"], study_id, why, ids, now, told_as)
 
 
 def _raise(

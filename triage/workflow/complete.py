@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,6 +28,9 @@ def complete_series(
     """
     row = studies.get_series(tx, series_id)
     held = studies.held(tx, series_id)
+    taken_out = studies.held(tx, series_id, rejected=True)
+    if not held and taken_out and row["state"] != "complete":
+        return _all_rejected(tx, row, taken_out, site, ids, now)
     if not held or row["state"] == "complete":
         studies.look_again(tx, series_id, None)
         return []
@@ -34,43 +38,47 @@ def complete_series(
         studies.settle_series(tx, series_id, "prior")
         return []
     slices = [h for h in held if h.header.sop_class_uid in CT_CLASSES]
-    listed = evidence.listed(tx, row["series_instance_uid"])
-    judgement = judge(_evidence(row, held, slices, listed), site.quiet_seconds, now)
+    judgement = judge(_evidence(tx, row, held, slices, taken_out), site.quiet_seconds, now)
     if judgement.verdict is Verdict.WAITING:
         studies.look_again(tx, series_id, judgement.look_again_at)
         return []
     studies.settle_series(tx, series_id, judgement.because)
-    wake = _request_ct(tx, row["study_id"], series_id, slices, judgement, site, now) if slices else []
+    wake = _request_ct(tx, row, slices, judgement, site, now) if slices else []
     settle_study(tx, row["study_id"], site, ids, now)
     return wake
 
 
 def _evidence(
-    row: dict[str, object], held: list[Held], slices: list[Held], listed: frozenset[str] | None
+    tx: Connection, row: dict[str, Any], held: list[Held], slices: list[Held], taken_out: list[Held]
 ) -> Evidence:
+    """taken_out  instances that were rejected: counted and listed by others, and not waited for"""
+    listed = evidence.listed(tx, row["series_instance_uid"])
+    expected = row["expected_count"]
     films = all(h.header.sop_class_uid in RADIOGRAPH_CLASSES for h in held)
     return Evidence(
         is_film=films,
         instance_count=len(held),
-        expected_count=row["expected_count"],  # type: ignore[arg-type]
+        expected_count=None if expected is None else max(0, expected - len(taken_out)),
         has_gap=len(slices) > 1 and ladder([s.header for s in slices]).has_gap,
         association_open=bool(row["open_association"]),
         association_aborted=bool(row["association_aborted"]),
-        first_instance_at=row["first_instance_at"],  # type: ignore[arg-type]
-        last_instance_at=row["last_instance_at"],  # type: ignore[arg-type]
-        missing_count=None if listed is None else len(listed - {h.header.sop_instance_uid for h in held}),
+        first_instance_at=row["first_instance_at"],
+        last_instance_at=row["last_instance_at"],
+        missing_count=None
+        if listed is None
+        else len(listed - {h.header.sop_instance_uid for h in (*held, *taken_out)}),
     )
 
 
 def _request_ct(
     tx: Connection,
-    study_id: int,
-    series_id: int,
+    row: dict[str, Any],
     slices: list[Held],
     judgement: Judgement,
     site: Site,
     now: datetime,
 ) -> list[tuple[int, str]]:
+    study_id, series_id = row["study_id"], row["id"]
     inputs = [(s.header.sop_instance_uid, s.digest) for s in slices]
     answer = ct_series_answer([s.header for s in slices])
     if answer is None and judgement.verdict is Verdict.GIVEN_UP:
@@ -78,8 +86,26 @@ def _request_ct(
         code = ReasonCode.GAP_IN_SERIES if gap else ReasonCode.INCOMPLETE_AT_LIMIT
         answer = NotSuitable(code, f"{len(slices)} slices, {judgement.because}")
     answer = answer or _better_series(tx, study_id, series_id, slices)
-    runs.supersede_waiting(tx, series_id, input_digest(inputs))
-    return request_runs(tx, "lung_nodule", study_id, series_id, inputs, answer, site, now)
+    runs.supersede_waiting(tx, series_id, input_digest(inputs, row["changes"]))
+    return request_runs(
+        tx, "lung_nodule", study_id, series_id, inputs, answer, site, now, changes=row["changes"]
+    )
+
+
+def _all_rejected(
+    tx: Connection, row: dict[str, Any], taken_out: list[Held], site: Site, ids: NewId, now: datetime
+) -> list[tuple[int, str]]:
+    """Nothing of the series is in use: a reader hears that, and that no detector has looked at it."""
+    studies.settle_series(tx, row["id"], "rejected")
+    slices = [h for h in taken_out if h.header.sop_class_uid in CT_CLASSES]
+    if slices:
+        inputs = [(s.header.sop_instance_uid, s.digest) for s in slices]
+        answer = NotSuitable(ReasonCode.REJECTED)
+        request_runs(
+            tx, "lung_nodule", row["study_id"], row["id"], inputs, answer, site, now, changes=row["changes"]
+        )
+    settle_study(tx, row["study_id"], site, ids, now)
+    return []
 
 
 def _better_series(tx: Connection, study_id: int, series_id: int, slices: list[Held]) -> NotSuitable | None:

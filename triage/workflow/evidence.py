@@ -5,16 +5,20 @@ Stored under the UID of the message, so a repetition changes nothing; what names
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from triage.dicom.ian import Availability, Notice
-from triage.dicom.mpps import IN_PROGRESS, Said
+from triage.dicom.mpps import DISCONTINUED, IN_PROGRESS, Said
 from triage.dicom.statuses import DUPLICATE_INSTANCE, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Failed
+from triage.domain.rejection import Reason, Rejection
 from triage.store import audit, evidence, studies
+from triage.workflow.rejecting import reject_at_once
+from triage.workflow.site import NewId, Site
 
+WRONG_ENTRY = "110514"  # (110514, DCM, "Incorrect worklist entry selected"), CID 9300
 MPPS, IAN = "mpps", "ian"
 NO_LONGER_UPDATABLE = 0xA710  # Error ID (PS3.4 F.7.2.2.2)
 
@@ -37,7 +41,7 @@ def begin_step(tx: Connection, said: Said, now: datetime) -> None:
         raise Failed(DUPLICATE_INSTANCE, "a step of this UID was created before")
 
 
-def change_step(tx: Connection, said: Said, now: datetime) -> list[int]:
+def change_step(tx: Connection, said: Said, site: Site, ids: NewId, now: datetime) -> list[int]:
     """N-SET. The end of a step lists what was made; returns series to judge.
 
     raises  Failed (0112H; 0110H with Error ID A710H when the step has ended)
@@ -67,7 +71,21 @@ def change_step(tx: Connection, said: Said, now: datetime) -> list[int]:
         tx, now, f"dicom:{said.sender}", f"step.{state.lower()}", "mpps", said.sop_instance_uid,
         {"series": len(series), "instances": sum(map(len, series.values()))},
     )  # fmt: skip
-    return _expect(tx, series, now)
+    found = _expect(tx, series, now)
+    if state == DISCONTINUED and said.discontinuation == WRONG_ENTRY:
+        _wrong_entry(tx, said, study_uid, series, site, ids, now)
+    return found
+
+
+def _wrong_entry(
+    tx: Connection, said: Said, study_uid: str, series: Mapping[str, Collection[str]], site: Site, ids: NewId,
+    now: datetime,
+) -> None:  # fmt: skip
+    """The images were made under another patient's entry: nobody is to be alerted by them (standards 2.5)."""
+    made = frozenset(uid for listed in series.values() for uid in listed)
+    note = Rejection(reason=Reason.WRONG_ENTRY, study_instance_uid=study_uid, sop_instance_uids=made)
+    # No run to wake: what it names is taken out, nothing comes back.
+    reject_at_once(tx, said.sop_instance_uid, note, said.sender, site, ids, now)
 
 
 def hear_notice(tx: Connection, notice: Notice, now: datetime) -> list[int]:

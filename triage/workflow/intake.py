@@ -13,16 +13,18 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from sqlalchemy import Connection
 
+from triage.dicom.rejection import KEY_OBJECT_SELECTION
 from triage.domain.eligibility import radiograph_answer
 from triage.domain.priority import ItemFacts, OrderedPriority, prioritize
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import audit, policies, pulls, runs, studies, worklist
+from triage.store import audit, policies, pulls, rejections, runs, studies, worklist
 from triage.store.studies import Arrival, Arrived
 from triage.workflow.rank import rank
 from triage.workflow.reports import settle_homeless
 from triage.workflow.site import Site
 
+_EACH_ALONE = RADIOGRAPH_CLASSES | {KEY_OBJECT_SELECTION}
 WANTED_CLASSES = RADIOGRAPH_CLASSES | CT_CLASSES
 # Objects that nobody reads by themselves make no worklist item.
 NOT_READ = frozenset(
@@ -71,15 +73,24 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         )  # fmt: skip
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     h = arrival.header
+    if (
+        h.sop_class_uid == KEY_OBJECT_SELECTION
+    ):  # what it says is read after the commit (`workflow.rejecting`)
+        rejections.note(
+            tx, h.sop_instance_uid, now, study_instance_uid=h.study_instance_uid, digest=arrival.digest,
+            state="unread", said_by=arrival.calling_ae_title[:16],
+        )  # fmt: skip
     prior = pulls.is_prior(tx, h.study_instance_uid)  # for comparison alone: no item, no run
-    news = not prior and h.modality not in NOT_READ and _ensure_item(tx, registered.study_id, h, now)
+    shown = not prior and not registered.rejected and h.modality not in NOT_READ
+    news = shown and _ensure_item(tx, registered.study_id, h, now)
     wake: list[tuple[int, str]] = []
     if prior and h.sop_class_uid in RADIOGRAPH_CLASSES:
         studies.settle_series(tx, registered.series_id, "prior")
     elif h.sop_class_uid in RADIOGRAPH_CLASSES:
         wake = request_runs(
             tx, "chest_xray", registered.study_id, registered.series_id,
-            [(h.sop_instance_uid, arrival.digest)], radiograph_answer(h), site, now,
+            [(h.sop_instance_uid, arrival.digest)],
+            NotSuitable(ReasonCode.REJECTED) if registered.rejected else radiograph_answer(h), site, now,
         )  # fmt: skip
         studies.settle_series(tx, registered.series_id, "film")  # each film is judged alone
     # The two hundredth slice changes nothing that a list shows but a count, which the page reads by itself.
@@ -99,10 +110,7 @@ def intake_group(tx: Connection, arrivals: Sequence[Arrival], site: Site, now: d
     for members in series.values():
         first, *rest = members
         taken[first] = intake(tx, arrivals[first], site, now)
-        if (
-            taken[first].arrived is Arrived.NEW
-            and arrivals[first].header.sop_class_uid not in RADIOGRAPH_CLASSES
-        ):
+        if taken[first].arrived is Arrived.NEW and arrivals[first].header.sop_class_uid not in _EACH_ALONE:
             rest = _take_siblings(tx, arrivals, taken, first, rest, site, now)
         for i in rest:
             taken[i] = intake(tx, arrivals[i], site, now)
@@ -121,8 +129,8 @@ def _take_siblings(
     """Index those of `rest` that are plainly new objects of the first one's series; returns the others."""
     unique = {arrivals[i].header.sop_instance_uid: i for i in reversed(rest)}
     unique.pop(arrivals[first].header.sop_instance_uid, None)
-    films = {i for i in rest if arrivals[i].header.sop_class_uid in RADIOGRAPH_CLASSES}
-    plain = [i for i in sorted(unique.values()) if i not in films]
+    alone = {i for i in rest if arrivals[i].header.sop_class_uid in _EACH_ALONE}
+    plain = [i for i in sorted(unique.values()) if i not in alone]
     if not plain:
         return rest
     known = taken[first]
@@ -143,10 +151,12 @@ def request_runs(
     answer: NotSuitable | None,
     site: Site,
     now: datetime,
+    changes: int = 0,
 ) -> list[tuple[int, str]]:
     """A Run of every live release of `detector` on exactly these (SOP Instance UID, digest) pairs.
 
     answer   what the tags said; not None ends the Run at once as not_analysed with that reason
+    changes  of the series: images that were taken out and back make a new question of the same ones
     returns  (run id, queue) to wake after the commit
     """
     item = worklist.find_item(tx, study_id)
@@ -158,7 +168,7 @@ def request_runs(
     if detector not in site.detectors:
         answer = answer or NotSuitable(ReasonCode.MODEL_OFF)
     wake = []
-    digest = input_digest(inputs)
+    digest = input_digest(inputs, changes)
     releases = [r for r in runs.releases(tx) if r["detector"] == detector]
     live = [r for r in releases if r["state"] != "retired"]
     off = not any(r["state"] == "active" for r in live)
@@ -188,9 +198,10 @@ def request_runs(
     return wake
 
 
-def input_digest(inputs: Sequence[tuple[str, str]]) -> str:
+def input_digest(inputs: Sequence[tuple[str, str]], changes: int = 0) -> str:
     """What a Run has seen: sha256 over the sorted (SOP Instance UID, content digest) pairs (standards 3.2)."""
     text = "\n".join(f"{uid} {digest}" for uid, digest in sorted(inputs))
+    text += f"\nchanges {changes}" if changes else ""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -212,8 +223,9 @@ def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: dat
         )
         settle_homeless(tx, study_id, now)
         return True
-    if item["state"] == "read" and item["report_state"] == "":
-        worklist.set_values(tx, item["id"], state="to_read")  # read by hand, then more images came
+    by_hand = item["state"] == "read" and item["report_state"] == ""
+    if by_hand or item["state"] == "withdrawn":  # then more images came
+        worklist.set_values(tx, item["id"], state="to_read")
         return True
     return False
 

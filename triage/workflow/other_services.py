@@ -16,7 +16,7 @@ from triage.store.database import Database
 from triage.workflow import evidence
 from triage.workflow.complete import complete_series
 from triage.workflow.sending import settle_report
-from triage.workflow.site import Site
+from triage.workflow.site import Site, new_id
 
 log = get_logger()
 Wake = Callable[[Iterable[tuple[int, str]]], None]
@@ -33,7 +33,7 @@ class EvidenceDesk:
             evidence.begin_step(tx, said, self._clock())
 
     def change_step(self, said: mpps.Said) -> None:
-        self._take(lambda tx, now: evidence.change_step(tx, said, now))
+        self._take(lambda tx, now: evidence.change_step(tx, said, self._site, new_id, now))
 
     def hear_notice(self, notice: ian.Notice) -> None:
         self._take(lambda tx, now: evidence.hear_notice(tx, notice, now))

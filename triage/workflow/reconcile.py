@@ -132,7 +132,7 @@ def _follow_links(
 ) -> tuple[int, ...]:
     found = identity.astray(tx, patient_ids)
     for one in found:
-        before = _told_as(tx, one.study_id)
+        before = told_as(tx, one.study_id)
         identity.place(tx, one.study_id, one.own_id, before["accession_number"])
         _tell(tx, one.study_id, before, site, ids, now, same_person=same_person)
     return tuple(one.study_id for one in found)
@@ -144,12 +144,12 @@ def _follow_moves(
     study_id = studies.find_study(tx, study_instance_uid)
     if study_id is None:
         return ()
-    before = _told_as(tx, study_id)
+    before = told_as(tx, study_id)
     patient_id, accession = identity.moved_to(tx, study_instance_uid)
     sent = identity.sent_as(tx, study_id)
     own = patient_id or sent or studies.get_study(tx, study_id)["patient_id"]
     identity.place(tx, study_id, own, accession)
-    after = _told_as(tx, study_id)
+    after = told_as(tx, study_id)
     if after == before:
         return ()
     if after["accession_number"] != before["accession_number"]:
@@ -168,7 +168,7 @@ def _follow_order(tx: Connection, study_id: int, study_instance_uid: str, access
         worklist.set_values(tx, item["id"], ordered_priority=ordered, location=order["patient_location"][:80])
 
 
-def _told_as(tx: Connection, study_id: int) -> dict[str, Any]:
+def told_as(tx: Connection, study_id: int) -> dict[str, Any]:
     """How messages name the study now."""
     row = studies.get_study(tx, study_id)
     return {"patient_code": row["patient_code"], **{name: row[name] for name in _TOLD}}

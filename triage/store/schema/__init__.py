@@ -13,6 +13,7 @@ from triage.store.schema.identity import identity_fact, patient_link, study_pati
 from triage.store.schema.messages import message, on_call, report
 from triage.store.schema.quality import double_read, qa_report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
+from triage.store.schema.rejection import rejected_instance, rejection_note
 from triage.store.schema.run import constancy_check, finding, output, release, run
 from triage.store.schema.sending import dispatch
 from triage.store.schema.study import instance, order, patient, quarantine, series, study
@@ -55,6 +56,8 @@ __all__ = [
     "pull_series",
     "qa_report",
     "quarantine",
+    "rejected_instance",
+    "rejection_note",
     "release",
     "report",
     "route",

@@ -72,6 +72,7 @@ series = Table(
     Column("association_aborted", Boolean, nullable=False, server_default=text("false")),
     Column("state", String(16), nullable=False, server_default="receiving"),
     Column("complete_because", String(40), nullable=False, server_default=""),
+    Column("changes", Integer, nullable=False, server_default="0"),  # how often images were taken out or back
     Column("judge_at", UtcTime),  # when completeness should be looked at again; None: nothing to wait for
     UniqueConstraint("series_instance_uid", "study_id"),
     one_of("state", "receiving", "complete"),
@@ -97,6 +98,7 @@ instance = Table(
     Column("received_at", UtcTime, nullable=False),
     Column("wanted", Boolean, nullable=False),  # false: kept and marked, no detector reads this class
     Column("header", JSON, nullable=False),  # domain.study.InstanceHeader
+    Column("rejected", String(16), nullable=False, server_default=""),  # domain.rejection.Reason; "": in use
 )
 
 quarantine = Table(

@@ -12,11 +12,13 @@ from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import alerts, audit, events
 from triage.store.database import Database
+from triage.store.spool import Spool
 from triage.workflow import constancy
 from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.rejecting import read_notes
 from triage.workflow.relay import RouteThread, park_removed
 from triage.workflow.routes import channel_of
 from triage.workflow.site import new_id, site_of
@@ -37,11 +39,13 @@ class Clockwork:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
         self._site = site_of(settings)
+        self._spool = Spool(settings.spool)
         self._waker = Waker(settings.broker.url.get_secret_value())
         self.operator_routes = [r.name for r in settings.routes if r.operator]
         self._holder = f"{os.uname().nodename}:{os.getpid()}"
         self._duties: list[tuple[float, Callable[[], None]]] = [
             (TICK_SECONDS, self._judge),
+            (TICK_SECONDS, self._reject),
             (SWEEP_SECONDS, self._sweep),
             (SWEEP_SECONDS, self._judge_constancy),
             (WATCH_SECONDS, self._watch),
@@ -78,6 +82,9 @@ class Clockwork:
 
     def _judge(self) -> None:
         self._waker.wake(judge_due(self._database, self._site, clock))
+
+    def _reject(self) -> None:
+        self._waker.wake(read_notes(self._database, self._spool, self._site, clock))
 
     def _sweep(self) -> None:
         with self._database.write() as tx:
