@@ -54,6 +54,7 @@ from triage.store.schema import (
     session,
     study,
     study_patient,
+    subscription,
     workitem,
     worklist_item,
 )
@@ -138,6 +139,7 @@ def remove(tx: Connection, study_id: int) -> Removed:
         rejection_note.c.study_instance_uid == row["study_instance_uid"]
     )
     items = select(worklist_item.c.id).where(worklist_item.c.study_id == study_id)
+    steps = select(workitem.c.sop_instance_uid).where(workitem.c.worklist_item_id.in_(items))
     count = int(
         tx.execute(select(func.count()).select_from(run).where(run.c.study_id == study_id)).scalar_one()
     )
@@ -152,6 +154,7 @@ def remove(tx: Connection, study_id: int) -> Removed:
         (output, output.c.run_id.in_(runs)),
         (run, run.c.study_id == study_id),
         (claim, claim.c.worklist_item_id.in_(items)),
+        (subscription, subscription.c.workitem_uid.in_(steps)),
         (workitem, workitem.c.worklist_item_id.in_(items)),
         (worklist_item, worklist_item.c.study_id == study_id),
         (quarantine, quarantine.c.instance_id.in_(instances)),

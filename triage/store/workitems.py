@@ -119,8 +119,13 @@ def series_of(tx: Connection, study_id: int) -> dict[str, list[tuple[str, str]]]
     return found
 
 
-def tell(tx: Connection, row_id: int, uid: str, kind: int, data: dict[str, Any], now: datetime) -> None:
-    values = {"workitem_id": row_id, "sop_instance_uid": uid, "kind": kind, "data": data, "at": now}
+def tell(
+    tx: Connection, row_id: int, uid: str, kind: int, data: dict[str, Any], now: datetime, receiver: str = ""
+) -> None:
+    """receiver  AE title of the one subscriber that is to hear it; "": all that want to"""
+    values = {
+        "workitem_id": row_id, "sop_instance_uid": uid, "kind": kind, "data": data, "at": now, "receiver": receiver,
+    }  # fmt: skip
     tx.execute(insert(workitem_event).values(**values))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from triage.web.events import Feed
     from triage.web.rates import Rates
 
+CHANNELS = 20  # event channels of work items; each holds a thread
 UPLOADS = 8  # objects come in over the web in so many requests at once; more are asked to come later
 Clock = Callable[[], datetime]
 PUBLIC: tuple[str, ...] = ("",)  # no sign-in
@@ -76,6 +77,7 @@ class Web:
     provider: Provider | None  # the hospital's identity provider
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
+    channels: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(CHANNELS))
     lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)
     kept: dict[str, tuple[datetime, Any]] = field(
         default_factory=dict

@@ -17,6 +17,7 @@ from triage.log import get_logger
 from triage.settings import Settings
 from triage.store.database import Database
 from triage.web.app import create_app
+from triage.web.context import CHANNELS
 from triage.workflow.parts.common import Beat, settings_of_process
 
 PLAIN_THREADS = 50
@@ -39,8 +40,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{host}:{web.port}",
             "workers": 1,  # the feed has one poller per process; more processes by more `--only web`
             "worker_class": "gthread",
-            "threads": web.listeners_max + PLAIN_THREADS,
-            "worker_connections": web.listeners_max + 4 * PLAIN_THREADS,
+            "threads": web.listeners_max + CHANNELS + PLAIN_THREADS,
+            "worker_connections": web.listeners_max + CHANNELS + 4 * PLAIN_THREADS,
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": 60,
             "keepalive": 5,

@@ -17,6 +17,7 @@ from triage.store.schema.rejection import rejected_instance, rejection_note
 from triage.store.schema.run import constancy_check, finding, output, release, run
 from triage.store.schema.sending import dispatch
 from triage.store.schema.study import instance, order, patient, quarantine, series, study
+from triage.store.schema.subscriptions import subscriber, subscription
 from triage.store.schema.trail import audit_event, event, heartbeat, lease
 from triage.store.schema.workitems import workitem, workitem_event
 
@@ -66,6 +67,8 @@ __all__ = [
     "session",
     "study",
     "study_patient",
+    "subscriber",
+    "subscription",
     "token",
     "user",
     "view",

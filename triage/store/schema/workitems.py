@@ -45,4 +45,5 @@ workitem_event = Table(
     Column("kind", Integer, nullable=False),  # Event Type ID (PS3.4 CC.2.4)
     Column("data", JSON, nullable=False),  # DICOM JSON of the event's attributes
     Column("at", UtcTime, nullable=False),
+    Column("receiver", String(16), nullable=False, server_default=""),  # AE title of one subscriber; "": all
 )

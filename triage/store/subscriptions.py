@@ -1,0 +1,77 @@
+"""Subscribers to steps of the reading list: what each wants to hear, and the events that it was not told yet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from triage.store.schema import subscriber, subscription, workitem_event
+from triage.store.upsert import upsert
+
+GLOBAL = "1.2.840.10008.5.1.4.34.5"
+
+
+def add_subscriber(tx: Connection, ae_title: str, owner: str, told_up_to: int, now: datetime) -> str:
+    """Whose subscriptions under this AE title are: `owner`, or who had them before."""
+    values = {"owner": owner[:80], "told_up_to": told_up_to, "created_at": now}
+    upsert(tx, subscriber, {"ae_title": ae_title}, values, replace=False)
+    query = select(subscriber.c.owner).where(subscriber.c.ae_title == ae_title)
+    return str(tx.execute(query).scalar_one())
+
+
+def find_subscriber(tx: Connection, ae_title: str) -> dict[str, Any] | None:
+    row = tx.execute(select(subscriber).where(subscriber.c.ae_title == ae_title)).mappings().first()
+    return dict(row) if row else None
+
+
+def subscribers(tx: Connection, owners: str) -> list[dict[str, Any]]:
+    """Those whose owner begins so."""
+    query = select(subscriber).where(subscriber.c.owner.startswith(owners, autoescape=True))
+    return [dict(r) for r in tx.execute(query.order_by(subscriber.c.ae_title)).mappings()]
+
+
+def want(tx: Connection, ae_title: str, workitem_uid: str, wanted: bool = True) -> None:
+    upsert(tx, subscription, {"ae_title": ae_title, "workitem_uid": workitem_uid}, {"wanted": wanted})
+
+
+def wanted(tx: Connection, ae_title: str) -> dict[str, bool]:
+    """{UID of a step or of the global one: wanted, or expressly not}"""
+    query = select(subscription.c.workitem_uid, subscription.c.wanted)
+    return dict(tx.execute(query.where(subscription.c.ae_title == ae_title)).tuples().all())
+
+
+def drop(tx: Connection, ae_title: str, workitem_uid: str) -> None:
+    of = (subscription.c.ae_title == ae_title, subscription.c.workitem_uid == workitem_uid)
+    tx.execute(delete(subscription).where(*of))
+
+
+def drop_all(tx: Connection, ae_title: str) -> None:
+    tx.execute(delete(subscription).where(subscription.c.ae_title == ae_title))
+    tx.execute(delete(subscriber).where(subscriber.c.ae_title == ae_title))
+
+
+def events_for(
+    tx: Connection, ae_title: str, after: int, limit: int = 200
+) -> tuple[list[dict[str, Any]], int]:
+    """(events that this subscriber is to hear, number of the last that was looked at)"""
+    rows = tx.execute(
+        select(workitem_event)
+        .where(workitem_event.c.id > after, workitem_event.c.receiver.in_(("", ae_title)))
+        .order_by(workitem_event.c.id)
+        .limit(limit)
+    ).mappings()
+    asked = wanted(tx, ae_title)
+    every = asked.get(GLOBAL, False)
+    found, last = [], after
+    for row in rows:
+        last = row["id"]
+        if row["receiver"] or asked.get(row["sop_instance_uid"], every):
+            found.append(dict(row))
+    return found, last
+
+
+def told(tx: Connection, ae_title: str, up_to: int) -> None:
+    of = (subscriber.c.ae_title == ae_title, subscriber.c.told_up_to < up_to)
+    tx.execute(update(subscriber).where(*of).values(told_up_to=up_to))
