@@ -14,9 +14,10 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_description
 from pydicom.uid import UID
 
-from triage.dicom import associate, commitment, ian, mpps, mwl, query, services
+from triage.dicom import associate, commitment, ian, mpps, mwl, query, services, ups
 from triage.dicom.header import WANTED
 from triage.dicom.objects.kinds import SOP_CLASSES
+from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX, SEND_RETRY_SECONDS
 from triage.settings import DicomSettings, OutletSettings
 from triage.web.app import ROUTES
@@ -38,6 +39,11 @@ OTHERS = [
      "likewise; what is UNAVAILABLE is no longer waited for"),
     ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "N-EVENT-REPORT (the peer is SCP, by role selection)",
      "result of a commitment that we asked for; N-ACTION is answered 0211H"),
+    *(
+        (f"Unified Procedure Step - {name}", uid, "C-FIND, N-GET, N-SET, N-ACTION 1 to 5",
+         "the reading list; no N-CREATE, no filtered subscription, no deletion lock (B301H)")
+        for name, uid in (("Push", UPS_PUSH), ("Watch", ups.WATCH), ("Pull", ups.PULL), ("Query", ups.QUERY))
+    ),
 ]  # fmt: skip
 
 
@@ -85,6 +91,7 @@ def statement() -> str:
                 ("Modality Worklist", mwl.MODALITY_WORKLIST_FIND, "studies without an order (`dicom.worklist`)"),
                 ("Storage", "as created, below", "each `[[outlets]]` by C-STORE"),
                 ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "each outlet with `commitment = true`"),
+                ("Unified Procedure Step - Event (as its SCP)", UPS_EVENT, "each AE that subscribed and is a peer"),
             ],
         ),
         f"Sending is repeated after {', '.join(map(str, SEND_RETRY_SECONDS))} s and hourly, {SEND_ATTEMPTS_MAX} times in "

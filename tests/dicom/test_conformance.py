@@ -40,7 +40,7 @@ def test_every_class_syntax_and_object_is_in_it(program: ModuleType) -> None:
 
 
 def test_every_other_service_is_in_it(program: ModuleType, database: Database) -> None:
-    served = other_services(database, Site(), Clock(), lambda _: None)
+    served = other_services(database, Site(), Clock(), lambda _: None, "")
     assert set(served.sop_classes) == {uid for _, uid, _, _ in program.OTHERS}
     for uid in served.sop_classes:
         assert f"| {uid} |" in program.statement()

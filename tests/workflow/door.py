@@ -46,7 +46,7 @@ def open_door(database: Database, folder: Path, site: Site, clock: Clock) -> Ite
     receiver = Receiver(
         ReceiverConfig(
             incoming=folder / "incoming", port=0, may_call=lambda _: True, limits=QUICK,
-            others=other_services(database, site, clock, door.woken.extend),
+            others=other_services(database, site, clock, door.woken.extend, "http://here/dicom-web"),
         ),
         on_object=lambda _: 0, on_association_end=lambda *_: None, on_broken_disk=pytest.fail,
     )  # fmt: skip

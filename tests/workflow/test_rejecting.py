@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
+from sqlalchemy import update
 
 from tests.factories import a_finding, a_header, an_arrival, uid
 from tests.workflow.desk import Desk
@@ -16,6 +17,7 @@ from triage.dicom.rejection import KEY_OBJECT_SELECTION, read_rejection
 from triage.domain.errors import Refused
 from triage.domain.rejection import Reason, heaviest
 from triage.store import audit, holdings, rejections, worklist
+from triage.store.schema import delivery
 from triage.store.spool import Spool
 from triage.workflow.intake import intake
 from triage.workflow.rejecting import read_notes
@@ -91,8 +93,8 @@ def test_a_rejected_film_loses_its_findings_alert_and_place_and_the_audit_says_w
     desk = post.desk
     desk.flagged(a_finding("pneumothorax", 0.95))
     assert desk.item()["priority_class"] == 3 and len(desk.alerts()) == 1
-    for delivery in desk.deliveries():
-        told(desk, delivery["id"])
+    for row in desk.deliveries():
+        told(desk, row["id"])
     post.bring(SAFETY, uid(1, 1, 1))
     assert [r["state"] for r in desk.rows("run")] == ["superseded", "not_analysed"]
     item = desk.item()
@@ -110,12 +112,9 @@ def test_a_rejected_film_loses_its_findings_alert_and_place_and_the_audit_says_w
 
 
 def told(desk: Desk, delivery_id: int) -> None:
-    from sqlalchemy import update
-
-    from triage.store.schema import delivery
-
+    """Its peer may have the message."""
     with desk.database.write() as tx:
-        tx.execute(update(delivery).where(delivery.c.id == delivery_id).values(state="delivered"))
+        tx.execute(update(delivery).where(delivery.c.id == delivery_id).values(payload=b"MSH|"))
 
 
 def test_a_note_and_its_object_may_come_twice(post: Post) -> None:

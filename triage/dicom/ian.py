@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
@@ -38,7 +39,8 @@ def service(on_notice: Callable[[Notice], None]) -> Service:
 
     def create(event: evt.Event) -> tuple[Dataset, Dataset | None]:
         def act() -> Dataset | None:
-            given = event.request.AffectedSOPInstanceUID
+            request: Any = event.request  # an N-CREATE
+            given = request.AffectedSOPInstanceUID
             uid = str(given or f"2.25.{uuid.uuid4().int}")
             on_notice(read_notice(event.attribute_list, uid, str(event.assoc.requestor.ae_title)))
             if given:

@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
@@ -47,11 +48,10 @@ def service(on_create: Callable[[Said], None], on_set: Callable[[Said], None]) -
 
     def create(event: evt.Event) -> tuple[Dataset, Dataset | None]:
         def act() -> Dataset | None:
-            given = event.request.AffectedSOPInstanceUID
+            request: Any = event.request  # an N-CREATE
+            given = request.AffectedSOPInstanceUID
             uid = str(given or f"2.25.{uuid.uuid4().int}")
-            on_create(
-                read_create(event.attribute_list, uid, _sender(event), _digest(event.request.AttributeList))
-            )
+            on_create(read_create(event.attribute_list, uid, _sender(event), _digest(request.AttributeList)))
             if given:
                 return None
             named = Dataset()
@@ -62,8 +62,8 @@ def service(on_create: Callable[[Said], None], on_set: Callable[[Said], None]) -
 
     def change(event: evt.Event) -> tuple[Dataset, Dataset | None]:
         def act() -> None:
-            uid = str(event.request.RequestedSOPInstanceUID)
-            digest = _digest(event.request.ModificationList)
+            request: Any = event.request  # an N-SET
+            uid, digest = str(request.RequestedSOPInstanceUID), _digest(request.ModificationList)
             on_set(read_set(event.modification_list, uid, _sender(event), digest))
 
         return answer(act)

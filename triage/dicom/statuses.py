@@ -31,10 +31,11 @@ class Failed(Refused):
         super().__init__(comment)
 
 
-def answer(act: Callable[[], Dataset | None]) -> tuple[Dataset, Dataset | None]:
-    """What pynetdicom sends: 0000 with what `act` gives, or the status of the error that it raises."""
+def answer(act: Callable[[], Dataset | int | None]) -> tuple[Dataset, Dataset | None]:
+    """What pynetdicom sends: 0000 with what `act` gives, the warning that it gives, or the status of what it raises."""
     try:
-        return _status(SUCCESS), act()
+        done = act()
+        return (_status(done), None) if isinstance(done, int) else (_status(SUCCESS), done)
     except Failed as error:
         return _status(error.status, str(error), error.error_id), None
     except Unavailable as error:  # not the peer's fault: it may come again

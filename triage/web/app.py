@@ -141,9 +141,10 @@ def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -
     app.extensions["triage.routes"] = {}
     for route in ROUTES:
         app.extensions["triage.routes"][route.endpoint] = route
-        app.add_url_rule(
-            route.path, endpoint=route.endpoint, view_func=_door(web, route), methods=[route.method]
-        )
+        door = _door(web, route)
+        app.add_url_rule(route.path, endpoint=route.endpoint, view_func=door, methods=[route.method])
+        if route.websocket:
+            app.add_url_rule(route.path, endpoint=route.endpoint, view_func=door, websocket=True)
     app.before_request(_only_declared_routes)
     app.after_request(_compressed)
     app.after_request(lambda response: _headers(response, settings))

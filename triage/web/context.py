@@ -115,6 +115,7 @@ class Route:
     answer: type[BaseModel] | None = None
     html: bool = False  # a page: no sign-in leads to the sign-in page, errors are pages
     needs_tx: bool = True
+    websocket: bool = False  # the request may ask for an upgrade; the URL map tells the two apart
 
     @property
     def endpoint(self) -> str:

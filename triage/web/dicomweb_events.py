@@ -166,5 +166,5 @@ ROUTES = (
     Route(path=_OF_ONE, view=subscribe, method="POST", scopes=READ, needs_tx=False),
     Route(path=_OF_ONE, view=unsubscribe, method="DELETE", scopes=READ, needs_tx=False),
     Route(path=f"{_OF_ONE}/suspend", view=suspend, method="POST", scopes=READ, needs_tx=False),
-    Route(path=f"{BASE}/subscribers/<ae>", view=channel, scopes=READ, needs_tx=False),
+    Route(path=f"{BASE}/subscribers/<ae>", view=channel, scopes=READ, needs_tx=False, websocket=True),
 )

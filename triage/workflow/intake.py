@@ -73,9 +73,9 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         )  # fmt: skip
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     h = arrival.header
-    if (
-        h.sop_class_uid == KEY_OBJECT_SELECTION
-    ):  # what it says is read after the commit (`workflow.rejecting`)
+    if h.sop_class_uid == KEY_OBJECT_SELECTION:
+        studies.settle_series(tx, registered.series_id, "note")  # there is nothing more to wait for
+        # What it says is read after the commit (`workflow.rejecting`).
         rejections.note(
             tx, h.sop_instance_uid, now, study_instance_uid=h.study_instance_uid, digest=arrival.digest,
             state="unread", said_by=arrival.calling_ae_title[:16],

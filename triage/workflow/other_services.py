@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from triage.dicom import commitment, ian, mpps
+from triage.dicom import commitment, ian, mpps, ups
 from triage.dicom.commitment import Report
 from triage.dicom.handover import OtherServices, serving
 from triage.domain.errors import Refused
@@ -17,6 +17,7 @@ from triage.workflow import evidence
 from triage.workflow.complete import complete_series
 from triage.workflow.sending import settle_report
 from triage.workflow.site import Site, new_id
+from triage.workflow.step_desk import StepDesk
 
 log = get_logger()
 Wake = Callable[[Iterable[tuple[int, str]]], None]
@@ -52,8 +53,9 @@ class EvidenceDesk:
 
 
 def other_services(
-    database: Database, site: Site, clock: Callable[[], datetime], wake: Wake
+    database: Database, site: Site, clock: Callable[[], datetime], wake: Wake, retrieve_url: str
 ) -> OtherServices:
+    """retrieve_url  base of our DICOMweb, as others reach it"""
     desk = EvidenceDesk(database, site, clock, wake)
 
     def hear_report(report: Report) -> bool:
@@ -64,4 +66,5 @@ def other_services(
         mpps.service(desk.begin_step, desk.change_step),
         ian.service(desk.hear_notice),
         commitment.service(hear_report),
+        ups.service(StepDesk(database, clock, retrieve_url)),
     )

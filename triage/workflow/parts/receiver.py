@@ -92,6 +92,12 @@ def plain_host(settings: Settings) -> str:
     return "127.0.0.1" if beyond and not settings.dicom.insecure_plain else settings.dicom.host
 
 
+def retrieve_url(settings: Settings) -> str:
+    """Base of our DICOMweb on this machine; a proxy before it has another name, which its own clients know."""
+    host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
+    return f"http://{host}:{settings.web.port}/dicom-web"
+
+
 def _addresses(host: str) -> set[str]:
     try:
         return {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
@@ -150,7 +156,7 @@ def main() -> int:
                 idle_seconds=settings.dicom.idle_seconds,
                 reserve_bytes=settings.dicom.reserve_bytes,
             ),
-            others=other_services(database, desk.site, clock, desk.waker.wake),
+            others=other_services(database, desk.site, clock, desk.waker.wake, retrieve_url(settings)),
             seal=seal,
             take_up=take_up,
         ),

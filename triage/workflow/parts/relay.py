@@ -22,6 +22,7 @@ from triage.workflow.rejecting import read_notes
 from triage.workflow.relay import RouteThread, park_removed
 from triage.workflow.routes import channel_of
 from triage.workflow.site import new_id, site_of
+from triage.workflow.step_events import StepEvents, StepEventsThread
 from triage.workflow.sweep import judge_due, sweep
 from triage.workflow.watch import ring_for_silence
 
@@ -114,7 +115,10 @@ def main() -> int:
         park_removed(tx, clock())
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
-    threads: list[RouteThread | ArchiveThread] = []
+    steps = StepEvents(database, settings, clock)
+    threads: list[RouteThread | ArchiveThread | StepEventsThread] = [
+        StepEventsThread(steps, lambda: clockwork.leads)
+    ]
     for route in settings.routes:
         try:
             channel = channel_of(route)
