@@ -91,6 +91,7 @@ def statement() -> str:
                 ("Modality Worklist", mwl.MODALITY_WORKLIST_FIND, "studies without an order (`dicom.worklist`)"),
                 ("Storage", "as created, below", "each `[[outlets]]` by C-STORE"),
                 ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "each outlet with `commitment = true`"),
+                ("Unified Procedure Step - Pull", ups.PULL, "work items of each `[[perform]]`, as performer"),
                 ("Unified Procedure Step - Event (as its SCP)", UPS_EVENT, "each AE that subscribed and is a peer"),
             ],
         ),

@@ -255,6 +255,18 @@ class PullSettings(_Table):
         return self
 
 
+class PerformSettings(_Table):
+    """[[perform]]: a UPS server whose work items we perform."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+    peer: Annotated[str, Field(min_length=1, max_length=40)]  # of `triage peer add`; asked by C-FIND
+    codes: tuple[str, ...] = ("110004", "110003")  # Scheduled Workitem Codes: CAD, detection and diagnosis
+    pull: str = ""  # name of the [[pull]] that fetches images that are not here; "": they are sent to us
+    interval_seconds: Seconds = 15.0
+    patience_minutes: Annotated[float, Field(gt=0)] = 60.0  # then what is not done is given back
+    timeout_seconds: Seconds = 30.0
+
+
 DEFAULT_LADDER = (  # ux 9
     RungSettings(after_minutes=0),
     RungSettings(after_minutes=3),
@@ -295,6 +307,7 @@ class Settings(BaseSettings):
     hl7: Hl7Settings = Hl7Settings()
     folder: FolderSettings = FolderSettings()
     pull: tuple[PullSettings, ...] = ()
+    perform: tuple[PerformSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     ladder: tuple[RungSettings, ...] = DEFAULT_LADDER
     outlets: tuple[OutletSettings, ...] = ()
@@ -317,6 +330,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _routes_known(self) -> Settings:
+        sources = {p.name for p in self.pull}
+        for one in self.perform:
+            if one.pull and one.pull not in sources:
+                raise ValueError(f"perform {one.name}: no pull is called {one.pull!r}")
+        if len({p.name for p in self.perform}) != len(self.perform):
+            raise ValueError("perform: two servers share a name")
         names = [r.name for r in self.routes]
         if len(set(names)) != len(names):
             raise ValueError("routes: two routes share a name")

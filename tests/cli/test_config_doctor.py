@@ -30,9 +30,10 @@ def test_the_example_with_its_comment_signs_taken_away_is_the_defaults(tmp_path:
     values = tomllib.loads(bare)
     assert [r["name"] for r in values.pop("routes")] == ["ris", "oncall", "page"]
     assert [p["name"] for p in values.pop("pull")] == ["pacs"]
+    assert [p["name"] for p in values.pop("perform")] == ["ris"]
     path = tmp_path / "all.toml"
     path.write_text(bare)
-    assert load(path).model_copy(update={"routes": (), "pull": ()}) == Settings()
+    assert load(path).model_copy(update={"routes": (), "pull": (), "perform": ()}) == Settings()
     assert tomllib.loads(example_toml()) == {}
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, SecretStr
 from triage.cli.common import result, say
 from triage.cli.main import State
 from triage.domain.errors import Misconfigured
-from triage.settings import PullSettings, RouteSettings, Settings
+from triage.settings import PerformSettings, PullSettings, RouteSettings, Settings
 from triage.workflow.releases import KNOWN
 from triage.workflow.routes import client_context
 from triage.workflow.supervisor import check_exposure
@@ -32,6 +32,7 @@ INTERNAL = frozenset(
     {"TRIAGE_CONFIG", "TRIAGE_LOG_FORMAT", "TRIAGE_RESTARTS", "TRIAGE_FLAPPING", "TRIAGE_INFERENCE_THREADS"}
 )
 EXAMPLE_PULLS = (PullSettings(name="pacs", peer="pacs"),)
+EXAMPLE_PERFORMS = (PerformSettings(name="ris", peer="ris"),)
 EXAMPLE_ROUTES = (
     RouteSettings(name="ris", kind="mllp", host="ris.hospital.example", port=2575),
     RouteSettings(
@@ -201,10 +202,11 @@ def example_toml() -> str:
         value = getattr(defaults, key)
         if isinstance(value, BaseModel):
             tables += ["", f"# [{key}]", *_lines(value), *_secret_lines(key, value)]
-        elif key not in ("routes", "ladder", "pull"):
+        elif key not in ("routes", "ladder", "pull", "perform"):
             lines.append(_line(key, value, comments(Settings).get(key, "")))
     examples: tuple[tuple[str, tuple[BaseModel, ...]], ...] = (
-        ("pull", EXAMPLE_PULLS), ("routes", EXAMPLE_ROUTES), ("ladder", tuple(defaults.ladder)),
+        ("pull", EXAMPLE_PULLS), ("perform", EXAMPLE_PERFORMS), ("routes", EXAMPLE_ROUTES),
+        ("ladder", tuple(defaults.ladder)),
     )  # fmt: skip
     for heading, rows in examples:
         tables += ["", f"## {inspect.getdoc(type(rows[0]))}"]

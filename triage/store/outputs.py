@@ -142,6 +142,11 @@ def written(tx: Connection, after: int, kinds: Sequence[str], since: datetime, l
     return list(tx.execute(query).scalars())
 
 
+def of_runs(tx: Connection, run_ids: Sequence[int]) -> list[dict[str, Any]]:
+    query = select(output).where(output.c.run_id.in_(list(run_ids))).order_by(output.c.id)
+    return [dict(r) for r in tx.execute(query).mappings()]
+
+
 def find(tx: Connection, sop_instance_uid: str) -> int | None:
     query = select(output.c.id).where(output.c.sop_instance_uid == sop_instance_uid)
     return tx.execute(query).scalar_one_or_none()

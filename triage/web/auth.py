@@ -89,10 +89,10 @@ def check_csrf(expected: str) -> None:
     sent = request.headers.get("X-CSRF-Token", "") or request.form.get("csrf_token", "")
     if not expected or not hmac.compare_digest(sent, expected):
         raise Denied(403, "the CSRF token is missing or wrong; load the page again")
-    _check_origin()
+    check_origin()
 
 
-def _check_origin() -> None:
+def check_origin() -> None:
     """Another site's form or script. Our own forms say `Origin: null`, since we send `Referrer-Policy: no-referrer`
     (Fetch, "append a request Origin header"); browsers that say so also say Sec-Fetch-Site."""
     from_where = request.headers.get("Sec-Fetch-Site")
@@ -125,7 +125,7 @@ def sign_in_page(call: Call) -> str:
 
 def sign_in(call: Call) -> Response:
     """Check the password, open a fresh session, go where the person wanted to go."""
-    _check_origin()
+    check_origin()
     web, now = call.web, call.now
     name, password = request.form.get("name", "")[:80], request.form.get("password", "")[:1000]
     target = own_path(request.form.get("next", ""))

@@ -67,6 +67,8 @@ def suspend(call: Call, uid: str, ae: str) -> Response:
 def channel(call: Call, ae: str) -> Response:
     """The WebSocket of one subscriber: an event a message, as DICOM JSON."""
     _check(ae)
+    if call.who.is_person:
+        auth.check_origin()  # a browser opens sockets for any site, with our cookie
     with call.web.database.read() as tx:
         held = store.find_subscriber(tx, ae)
     if held is None or held["owner"] != call.who.name:

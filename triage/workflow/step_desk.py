@@ -49,7 +49,9 @@ class StepDesk:
             return self._dataset(tx, workitems.get(tx, uid))
 
     def update(self, uid: str, said: Dataset) -> None:
-        transaction = str(said.pop("TransactionUID").value) if "TransactionUID" in said else ""
+        transaction = str(said.get("TransactionUID") or "")
+        if "TransactionUID" in said:
+            del said.TransactionUID
         performed = dataset.performed(said.to_json_dict())
         with self._acting(uid) as (tx, now):
             workitems.note(tx, uid, transaction, performed, now)

@@ -128,7 +128,7 @@ class Supervisor:
             if self._broker.command:
                 self.parts.append(Part("broker", list(self._broker.command), environment))
         environment["TRIAGE_BROKER__URL"] = broker_url
-        collects = settings.folder.path is not None or bool(settings.pull)
+        collects = settings.folder.path is not None or bool(settings.pull or settings.perform)
         for name in only or [part for part in PARTS if part != "collector" or collects]:
             command, own = _command(name, settings), self._of_part(name, environment)
             if name != "receiver":

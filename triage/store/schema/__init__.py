@@ -11,6 +11,7 @@ from triage.store.schema.evidence import listed_series, performed_step
 from triage.store.schema.fetching import prior_study, pull_cursor, pull_series
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
 from triage.store.schema.messages import message, on_call, report
+from triage.store.schema.performing import task
 from triage.store.schema.quality import double_read, qa_report
 from triage.store.schema.reading import claim, feedback, policy, worklist_item
 from triage.store.schema.rejection import rejected_instance, rejection_note
@@ -69,6 +70,7 @@ __all__ = [
     "study_patient",
     "subscriber",
     "subscription",
+    "task",
     "token",
     "user",
     "view",

@@ -1,4 +1,5 @@
-"""The collector process: what we go and get ourselves, from a watched folder and from archives. One leads by lease."""
+"""The collector process: what we go and get ourselves, from a watched folder, from archives and as work items of
+others. One leads by lease."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from triage.store.database import Database
 from triage.workflow.folder import WatchedFolder
 from triage.workflow.inlet import Inlet
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
+from triage.workflow.perform import Performer, PerformThread
 from triage.workflow.pull import Puller, PullThread, archive_of
 
 log = get_logger()
@@ -26,7 +28,9 @@ def main() -> int:
     database = Database(settings.database_url)
     holder = f"{os.uname().nodename}:{os.getpid()}"
     leads = False
-    threads = []
+    threads: list[PullThread | PerformThread] = [
+        PerformThread(Performer(database, settings, one, clock), lambda: leads) for one in settings.perform
+    ]
     for pull in settings.pull:
         try:
             archive = archive_of(settings, pull, database)

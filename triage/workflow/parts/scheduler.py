@@ -12,7 +12,7 @@ from triage.domain.errors import TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import constancy as store
-from triage.store import events, evidence, messages
+from triage.store import events, evidence, messages, tasks
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow import constancy
@@ -101,6 +101,7 @@ def _tidy(settings: Settings, database: Database) -> None:
         draw_double_reads(tx, now - DRAWN_FROM, now, now)
         messages.forget(tx, now - timedelta(days=settings.retention_days))
         evidence.forget(tx, now - timedelta(days=settings.retention_days))
+        tasks.forget(tx, now - timedelta(days=settings.retention_days))
 
 
 def _wait_for_receiver(settings: Settings, stop: Stop) -> None:

@@ -1,0 +1,224 @@
+"""Work items of an outside UPS server (pynetdicom): claimed once, performed, and ended, over restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pynetdicom import AE, evt
+
+from tests.factories import a_finding, uid
+from tests.workflow.desk import Desk
+from tests.workflow.door import listed
+from triage.dicom.ups import PULL
+from triage.domain.suitability import NotSuitable, ReasonCode
+from triage.settings import PerformSettings, PullSettings, Settings
+from triage.store import outputs, peers, pulls, tasks
+from triage.workflow.perform import Performer
+
+CAD = "110004"
+
+
+class Manager:
+    """A UPS server of a few lines that keeps to the rules of claims and final states."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Dataset] = {}
+        self.claims: dict[str, str] = {}
+        self.forgets_to_answer = 0  # claims that are taken and answered as if they had failed
+        ae = AE("MANAGER")
+        ae.add_supported_context(PULL)
+        handlers = [
+            (evt.EVT_C_FIND, self.find), (evt.EVT_N_GET, self.get), (evt.EVT_N_SET, self.set),
+            (evt.EVT_N_ACTION, self.act),
+        ]  # fmt: skip
+        self.server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+
+    def add(
+        self, number: int, *, code: str = CAD, series: object = 1, instances: int = 1, study: object = 1
+    ) -> str:
+        ds, kind, item = Dataset(), Dataset(), Dataset()
+        ds.SOPInstanceUID = uid("step", number)
+        ds.ProcedureStepState, ds.InputReadinessState = "SCHEDULED", "READY"
+        kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning = code, "DCM", "CAD"
+        ds.ScheduledWorkitemCodeSequence = Items([kind])
+        ds.StudyInstanceUID = item.StudyInstanceUID = uid(study)
+        item.SeriesInstanceUID = uid(study, series)
+        item.ReferencedSOPSequence = listed(*(uid(study, series, i + 1) for i in range(instances)))
+        ds.InputInformationSequence = Items([item])
+        self.steps[ds.SOPInstanceUID] = ds
+        return str(ds.SOPInstanceUID)
+
+    def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        wanted = event.identifier.ProcedureStepState
+        for ds in list(self.steps.values()):
+            if ds.ProcedureStepState == wanted:
+                yield 0xFF00, ds
+
+    def get(self, event: Any) -> tuple[int, Dataset | None]:
+        ds = self.steps.get(str(event.request.RequestedSOPInstanceUID))
+        return (0, ds) if ds is not None else (0xC307, None)
+
+    def set(self, event: Any) -> tuple[int, None]:
+        step, said = str(event.request.RequestedSOPInstanceUID), event.modification_list
+        if self.claims.get(step) != said.TransactionUID:
+            return 0xC301, None
+        del said.TransactionUID
+        self.steps[step].update(said)
+        return 0, None
+
+    def act(self, event: Any) -> tuple[int, None]:
+        step, said = str(event.request.RequestedSOPInstanceUID), event.action_information
+        ds = self.steps[step]
+        if said.ProcedureStepState == "IN PROGRESS":
+            if ds.ProcedureStepState != "SCHEDULED":
+                return 0xC302, None
+            self.claims[step] = said.TransactionUID
+        elif self.claims.get(step) != said.TransactionUID:
+            return 0xC301, None
+        elif (
+            said.ProcedureStepState == "COMPLETED"
+            and "UnifiedProcedureStepPerformedProcedureSequence" not in ds
+        ):
+            return 0xC304, None
+        ds.ProcedureStepState = said.ProcedureStepState
+        if self.forgets_to_answer:
+            self.forgets_to_answer -= 1
+            event.assoc.abort()
+        return 0, None
+
+
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    made = Manager()
+    yield made
+    made.server.shutdown()
+
+
+@pytest.fixture
+def performer(desk: Desk, manager: Manager, tmp_path: Path) -> Performer:
+    with desk.database.write() as tx:
+        peers.add(tx, "ris", "MANAGER", "127.0.0.1", manager.server.server_address[1], tls=False)
+    return a_performer(desk, tmp_path)
+
+
+def a_performer(desk: Desk, home: Path, **values: Any) -> Performer:
+    config = PerformSettings(name="ris", peer="ris", timeout_seconds=5, **values)
+    pull = (PullSettings(name="main", peer="PACS"),)
+    return Performer(desk.database, Settings(home=home, pull=pull, perform=(config,)), config, desk.clock)
+
+
+def turn(desk: Desk, performer: Performer) -> None:
+    desk.clock.advance(16)
+    performer.turn()
+
+
+def published(desk: Desk, run: int) -> None:
+    with desk.database.write() as tx:
+        outputs.record(tx, run, "sr", uid("sr", run), desk.clock(), path="x")
+
+
+def test_a_step_is_claimed_performed_and_completed_with_its_outputs(
+    desk: Desk, manager: Manager, performer: Performer
+) -> None:
+    step = manager.add(1)
+    other = manager.add(2, code="110005")  # a human's
+    ((run, _),) = desk.receive().wake
+    turn(desk, performer)
+    assert manager.steps[step].ProcedureStepState == "IN PROGRESS"
+    turn(desk, performer)
+    progress = manager.steps[step].ProcedureStepProgressInformationSequence[0]
+    assert progress.ProcedureStepProgress == 50
+    desk.analyse(run, a_finding())
+    turn(desk, performer)
+    assert manager.steps[step].ProcedureStepProgressInformationSequence[0].ProcedureStepProgress == 90
+    published(desk, run)
+    turn(desk, performer)
+    ds = manager.steps[step]
+    assert ds.ProcedureStepState == "COMPLETED"
+    done = ds.UnifiedProcedureStepPerformedProcedureSequence[0]
+    (made,) = done.OutputInformationSequence
+    assert made.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == uid("sr", run)
+    assert made.DICOMRetrievalSequence[0].RetrieveAETitle == "TRIAGE"
+    assert done.PerformedProcedureStepStartDateTime < done.PerformedProcedureStepEndDateTime
+    assert manager.steps[other].ProcedureStepState == "SCHEDULED"
+    assert {"task.claimed", "task.completed"} <= set(desk.acts())
+    turn(desk, performer)
+    assert [r["state"] for r in desk.rows("task")] == ["completed"]
+
+
+def test_another_performer_was_faster(desk: Desk, manager: Manager, performer: Performer) -> None:
+    step = manager.add(1)
+    performer.turn()  # ours now
+    rows = desk.rows("task")
+    second = manager.add(2)
+    manager.claims[second] = "1.2.3"
+    manager.steps[second].ProcedureStepState = "IN PROGRESS"
+    with desk.database.write() as tx:
+        tasks.note(tx, "ris", second, "1.2.9", desk.clock())
+    performer.turn()
+    assert rows[0]["sop_instance_uid"] == step
+    assert {r["sop_instance_uid"]: r["state"] for r in desk.rows("task")} == {step: "claimed", second: "lost"}
+
+
+def test_a_claim_whose_answer_was_lost_is_still_ours_after_a_restart(
+    desk: Desk, manager: Manager, performer: Performer, tmp_path: Path
+) -> None:
+    step = manager.add(1)
+    manager.forgets_to_answer = 1
+    with pytest.raises(Exception, match="answering"):
+        performer.turn()
+    assert desk.rows("task")[0]["state"] == "wanted"
+    again = a_performer(desk, tmp_path)
+    turn(desk, again)
+    assert desk.rows("task")[0]["state"] == "claimed"
+    assert manager.claims[step] == desk.rows("task")[0]["transaction_uid"]
+
+
+def test_what_is_missing_is_fetched_and_given_back_when_it_never_comes(
+    desk: Desk, manager: Manager, performer: Performer, tmp_path: Path
+) -> None:
+    step = manager.add(1, instances=3)
+    asking = a_performer(desk, tmp_path, pull="main", patience_minutes=5)
+    turn(desk, asking)
+    turn(desk, asking)
+    with desk.database.read() as tx:
+        (wanted,) = pulls.wanted(tx, "main", desk.clock())
+    assert wanted["series_instance_uid"] == uid(1, 1) and wanted["instances"] == 3
+    desk.clock.advance(301)
+    asking.turn()
+    ds = manager.steps[step]
+    assert ds.ProcedureStepState == "CANCELED"
+    why = ds.ProcedureStepProgressInformationSequence[0].ProcedureStepDiscontinuationReasonCodeSequence[0]
+    assert (why.CodeValue, why.CodingSchemeDesignator) == ("110523", "DCM")
+
+
+def test_what_no_detector_reads_is_given_back_with_the_reason(
+    desk: Desk, manager: Manager, performer: Performer
+) -> None:
+    step = manager.add(1)
+    ((run, _),) = desk.receive().wake
+    desk.analyse(run, why_not=NotSuitable(ReasonCode.OUT_OF_AGE))
+    turn(desk, performer)
+    turn(desk, performer)
+    ds = manager.steps[step]
+    why = ds.ProcedureStepProgressInformationSequence[0]
+    assert ds.ProcedureStepState == "CANCELED" and why.ReasonForCancellation == "not analysed: OUT_OF_AGE"
+    assert why.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110522"
+
+
+def test_a_step_that_was_taken_away_is_lost_and_said_so(
+    desk: Desk, manager: Manager, performer: Performer
+) -> None:
+    step = manager.add(1)
+    turn(desk, performer)
+    manager.claims[step] = "9.9"
+    ((run, _),) = desk.receive().wake
+    desk.analyse(run)
+    published(desk, run)
+    turn(desk, performer)
+    assert desk.rows("task")[0]["state"] == "lost" and "task.lost" in desk.acts()
