@@ -76,7 +76,9 @@ def take_note(
     rejections.reject(tx, note["id"], said.sop_instance_uids)
     # A note replaces others by saying so, or by naming them among what it rejects.
     freed = rejections.replace(tx, said.replaces | said.sop_instance_uids, said.study_instance_uid)
-    changed = rejections.mark(tx, said.sop_instance_uids | freed, said.study_instance_uid)
+    marked = rejections.mark(tx, said.sop_instance_uids | freed, said.study_instance_uid)
+    # A note that names a note changes no images of its own series.
+    changed = {s: uids for s, uids in marked.items() if studies.get_series(tx, s)["modality"] not in NOT_READ}
     study_id = studies.find_study(tx, said.study_instance_uid)
     if study_id is None or not changed:
         _audit(tx, note, said, now, {"instances": 0})

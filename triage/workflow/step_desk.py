@@ -62,8 +62,9 @@ class StepDesk:
             raise Failed(BY_CREATE_ALONE, "a step is SCHEDULED when it is made")
         if state not in (s.value for s in StepState):
             raise Failed(INVALID_ATTRIBUTE_VALUE, "Procedure Step State (0074,1000)")
-        with self._acting(uid, missing=NEEDS_MORE) as (tx, now):
-            if state == StepState.IN_PROGRESS.value:
+        claims = state == StepState.IN_PROGRESS.value
+        with self._acting(uid, IN_PROGRESS_ALREADY if claims else NEEDS_MORE) as (tx, now):
+            if claims:
                 if not workitems.start(tx, uid, transaction_uid, _name(who), now):
                     raise Failed(IN_PROGRESS_ALREADY, "it is yours already")
                 return 0
