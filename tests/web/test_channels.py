@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,20 +150,25 @@ def test_events_come_over_a_websocket_again_after_a_break_and_end_with_the_proce
         uid = value(found[0], "00080018")
         answer = web.post(subscribers(uid))
         address = answer.headers["Content-Location"]
-        first = Client.connect(address, headers=headers)
+        first = connected(address, headers)
         assert event(first, uid) == "SCHEDULED"
         put(web, uid, "IN PROGRESS")
         assert event(first, uid) == "IN PROGRESS"
         first.close()
         put(web, uid, "CANCELED")  # while nobody listens
-        second = Client.connect(address, headers=headers)
+        second = connected(address, headers)
         assert event(second, uid) == "CANCELED"
-        third = Client.connect(address, headers=headers)
+        third = connected(address, headers)
         third.send("hello")  # a client has nothing to say
         assert ends(third)
         process.terminate()
         assert ends(second)
         assert process.wait(timeout=20) == 0
+
+
+def connected(address: str, headers: dict[str, str]) -> Any:
+    """Its reader does not always wake when the socket is closed: it may not keep this process alive."""
+    return Client.connect(address, headers=headers, thread_class=partial(threading.Thread, daemon=True))
 
 
 def ends(client: Any) -> bool:
