@@ -5,8 +5,8 @@ from alembic import op
 
 from triage.store.schema import UtcTime
 
-revision = "0014_rejection"
-down_revision = "0013_evidence"
+revision = "0015_rejection"
+down_revision = "0014_evidence"
 branch_labels = None
 depends_on = None
 

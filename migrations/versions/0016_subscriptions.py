@@ -5,8 +5,8 @@ from alembic import op
 
 from triage.store.schema import UtcTime
 
-revision = "0015_subscriptions"
-down_revision = "0014_rejection"
+revision = "0016_subscriptions"
+down_revision = "0015_rejection"
 branch_labels = None
 depends_on = None
 

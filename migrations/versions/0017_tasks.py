@@ -5,8 +5,8 @@ from alembic import op
 
 from triage.store.schema import UtcTime
 
-revision = "0016_tasks"
-down_revision = "0015_subscriptions"
+revision = "0017_tasks"
+down_revision = "0016_subscriptions"
 branch_labels = None
 depends_on = None
 

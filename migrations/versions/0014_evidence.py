@@ -5,8 +5,8 @@ from alembic import op
 
 from triage.store.schema import UtcTime
 
-revision = "0013_evidence"
-down_revision = "0012_growth"
+revision = "0014_evidence"
+down_revision = "0013_list_index"
 branch_labels = None
 depends_on = None
 
