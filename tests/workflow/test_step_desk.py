@@ -48,7 +48,7 @@ def act(door: Door, step: str, kind: int, context: str = PULL, **said: Any) -> i
     for keyword, value in said.items():
         setattr(ds, keyword, value)
     with door.calling(context, aet="WS1") as association:
-        status, _ = association.send_n_action(ds, kind, UPS_PUSH, step, meta_uid=context)
+        status, _ = association.send_n_action(ds or None, kind, UPS_PUSH, step, meta_uid=context)
     return int(status.Status)
 
 
