@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
 
 from tests.system.product import Product, a_film, a_scan, another, running, wait_until
 from triage.hl7.parse import parse
@@ -126,3 +130,55 @@ def test_metrics_and_the_list_need_a_token(product: Product) -> None:
     assert metrics.status_code == 200
     assert "triage_" in metrics.text
     assert "MANY-" not in metrics.text
+
+
+def test_a_rejection_note_by_dcmtk_withdraws_what_was_told(product: Product, tmp_path: Path) -> None:
+    storescu = shutil.which("storescu")
+    if storescu is None:
+        pytest.skip("storescu is not installed: nothing shown with it")
+    film, uid = a_film(tmp_path, 20262, "pneumothorax", size_px=2000)
+    product.store([film])
+    row = product.wait_row(uid, ai_status="completed")
+    told = row["alert"] is not None
+    heard = len(product.inbox.messages)
+    note = _rejection_note(film, tmp_path / "note.dcm")
+    command = [storescu, "-aet", "PACS", "-aec", "TRIAGE", "127.0.0.1", str(product.dicom_port), str(note)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    study = f"/api/v1/studies/{uid}"
+    wait_until(lambda: product.get(study)["item"]["state"] == "withdrawn", 30, f"withdrawn; {product.tail()}")
+    assert {a["state"] for a in product.get(study)["alerts"]} <= {"withdrawn"}
+    assert product.get(study)["item"]["ai_reason"] == "REJECTED"
+    if told:
+        assert product.inbox.wait(heard + 1, within_seconds=20)
+
+
+def _rejection_note(film: Path, target: Path) -> Path:
+    """Rejected for patient safety (IHE IOCM), made from the header of what it rejects."""
+    of = pydicom.dcmread(film, stop_before_pixels=True)
+    ds, title, study, series, sop = Dataset(), Dataset(), Dataset(), Dataset(), Dataset()
+    for keyword in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyInstanceUID",
+        "StudyDate",
+    ):
+        setattr(ds, keyword, of.get(keyword, ""))
+    ds.IssuerOfPatientID = of.get("IssuerOfPatientID", "")
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.59", f"{of.SOPInstanceUID[:60]}.9"
+    ds.SeriesInstanceUID, ds.Modality = f"{of.SeriesInstanceUID[:60]}.9", "KO"
+    title.CodeValue, title.CodingSchemeDesignator = "113037", "DCM"
+    title.CodeMeaning = "Rejected for Patient Safety Reasons"
+    ds.ConceptNameCodeSequence = Items([title])
+    sop.ReferencedSOPClassUID, sop.ReferencedSOPInstanceUID = of.SOPClassUID, of.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = of.SeriesInstanceUID, Items([sop])
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = of.StudyInstanceUID, Items([series])
+    ds.CurrentRequestedProcedureEvidenceSequence = Items([study])
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    ds.save_as(target, enforce_file_format=True)
+    return target
