@@ -9,7 +9,7 @@ import click
 
 from triage.cli.common import actor, open_database, result, say
 from triage.cli.main import State
-from triage.detectors.imported import by_name, importing, ready
+from triage.detectors.imported import by_name, importing, importing_scan, ready
 from triage.detectors.imported.card import read_card
 from triage.detectors.releases import Release, active_release
 from triage.dicom.pixels import Decoder
@@ -27,7 +27,7 @@ from triage.workflow.releases import (
     verify_release,
 )
 
-KINDS = (*importing.KINDS, "release")
+KINDS = (*importing.KINDS, importing_scan.KIND, "release")
 
 
 @click.command()
@@ -56,6 +56,10 @@ def add(
     path = _fetched(source, settings) if source.startswith(by_name.PREFIX) else Path(source)
     if kind == "release":
         release = ready.add_folder(own_models(settings), path)
+    elif kind == importing_scan.KIND:
+        assert version is not None
+        _require_new(settings, "lung_nodule", version)
+        release = importing_scan.add_scan(own_models(settings), version, path, sha256=sha256)
     else:
         assert version is not None
         _require_new(settings, "chest_xray", version)
@@ -75,7 +79,8 @@ def add(
     say(f"findings: {', '.join(release.content.get('findings', ())) or 'as its package says'}")
     say(f"not covered: {', '.join(release.not_covered)}")
     if not release.calibrated:
-        say(f"next: triage models shadow {release.detector} {release.version}, then triage models calibrate")
+        then = ", then triage models calibrate" if release.detector == "chest_xray" else ""
+        say(f"next: triage models shadow {release.detector} {release.version}{then}")
 
 
 def _fetched(source: str, settings: Settings) -> Path:

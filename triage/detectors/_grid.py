@@ -58,18 +58,24 @@ def canonical(hu: NDArray[np.int16], affine: NDArray[np.float64]) -> Grid:
     return Grid(view, matrix)
 
 
-def resample(source: Grid, step_mm: float, low: NDArray[np.float64], shape: tuple[int, int, int]) -> Grid:
+def resample(
+    source: Grid,
+    step_mm: float | tuple[float, float, float],
+    low: NDArray[np.float64],
+    shape: tuple[int, int, int],
+) -> Grid:
     """Part of `source` on a grid of step_mm along the same axes; finer by lines, coarser by local means.
 
+    step_mm  of all axes, or (z, y, x)
     low      fractional source index (z, y, x) of the first grid point
     shape    of the result; points outside the source repeat its border
     returns  float32
     """
-    spacing = source.spacing
+    ratio = np.broadcast_to(step_mm, 3) / np.array(source.spacing)
     weights, boxes = [], []
     for axis in range(3):
-        points = low[axis] + np.arange(shape[axis]) * step_mm / spacing[axis]
-        matrix, box = _weights(points, source.hu.shape[axis], step_mm / spacing[axis])
+        points = low[axis] + np.arange(shape[axis]) * ratio[axis]
+        matrix, box = _weights(points, source.hu.shape[axis], float(ratio[axis]))
         weights.append(matrix)
         boxes.append(box)
     block = source.hu[boxes[0], boxes[1], boxes[2]]
@@ -78,9 +84,8 @@ def resample(source: Grid, step_mm: float, low: NDArray[np.float64], shape: tupl
         planes[k] = weights[1] @ (np.ascontiguousarray(block[k], dtype=np.float32) @ weights[2].T)
     out = (weights[0] @ planes.reshape(block.shape[0], -1)).reshape(shape)
     affine = source.affine.copy()
-    scale = np.array([step_mm / s for s in spacing])[::-1]
     affine[:3, 3] = source.to_lps(np.asarray([low], float))[0]
-    affine[:3, :3] = source.affine[:3, :3] * scale
+    affine[:3, :3] = source.affine[:3, :3] * ratio[::-1]
     return Grid(out, affine)
 
 

@@ -109,13 +109,15 @@ class LungNodule:
         if lungs.cut_low or lungs.cut_high:
             ends = " and ".join(w for w, c in (("base", lungs.cut_low), ("apex", lungs.cut_high)) if c)
             notes.append(f"{ReasonCode.FIELD_OF_VIEW.value}: part of the lungs only, cut at the {ends}")
-        places = judged(
-            self._judge, source, find_places(self._finder, source, lungs, self._content["finder_floor"])
-        )
-        findings, small = self._findings(scan, source, lungs, places)
+        findings, small = self._findings(scan, source, lungs, self.places(source, lungs))
         if small:
             notes.append(f"{small} candidates under {SMALLEST_MM:.0f} mm are not listed")
         return Detection(findings, self.not_covered, tuple(notes), pack(lungs))
+
+    def places(self, source: Grid, lungs: Lungs) -> list[Place]:
+        """Candidates in the lungs, judged."""
+        floor = self._content["finder_floor"]
+        return judged(self._judge, source, find_places(self._finder, source, lungs, floor))
 
     def verify(self) -> float:
         """Largest difference of both networks' golden outputs from those that the release was made with."""
