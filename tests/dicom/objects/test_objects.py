@@ -18,7 +18,7 @@ from triage.dicom.header import read_header
 from triage.dicom.objects import kos, sr
 from triage.dicom.objects.common import Analysis, Reference, series_description
 from triage.domain.errors import Refused
-from triage.domain.finding import FINDING_CODES, Location, Mode
+from triage.domain.finding import FINDING_CODES, Growth, Location, Mode
 from triage.phantom import identity_for, make_thorax, write_radiograph
 
 TRIAGE_ONLY, OVERLAY = Mode.TRIAGE_ONLY, Mode.OVERLAY
@@ -165,6 +165,23 @@ def test_nodules_are_measured_in_their_units_and_followed_by_uid() -> None:
     assert sides == ["Right", "Left"]
     again = read(sr.build(an_analysis("CT", OVERLAY, key="a later run of a later release", version="2")))
     assert [i.UID for i in named(again, "112040")] == followed
+
+
+def test_zone_and_growth_of_a_nodule_are_told_in_words_where_places_may_be_told() -> None:
+    growth = Growth("1.2.3", 180, 5.9, 108.0, 1.2, 94.9)
+    nodule = a_finding(
+        "nodule", 0.8, location=Location(side="left", zone="upper"), measurements=SMALL, growth=growth
+    )
+    said = {
+        mode: [i.TextValue for i in named(read(sr.build(an_analysis("CT", mode, (nodule,)))), "121106")]
+        for mode in (Mode.OVERLAY, Mode.TRIAGE_ONLY)
+    }
+    assert "Nodule 1: upper third of the height of the lungs." in said[Mode.OVERLAY]
+    assert (
+        "Nodule 1: mean diameter +1.2 mm since 5.9 mm in the CT 180 days earlier, volume +95 %. "
+        "For information; software matched the two."
+    ) in said[Mode.OVERLAY]
+    assert not any("Nodule" in line for line in said[Mode.TRIAGE_ONLY])
 
 
 def test_outlines_are_closed_in_the_corner_frame_and_stay_on_the_film() -> None:

@@ -138,8 +138,29 @@ def _words(analysis: Analysis) -> Dataset:
     ]
     if analysis.not_covered:
         lines.append(f"Not assessed: {', '.join(n.replace('_', ' ') for n in analysis.not_covered)}.")
+    for nodule in nodules(analysis):
+        lines += filter(None, (_zone_words(nodule), _growth_words(nodule)))
     return container(
         Code("C0034375", "UMLS", "Qualitative Evaluations"), [text(_COMMENT, line) for line in lines]
+    )
+
+
+def _zone_words(nodule: Nodule) -> str:
+    """The third of the lungs' height: no lobe, which nobody segmented, and so no code of one."""
+    zone = nodule.finding.location.zone if nodule.finding.location else ""
+    return f"{nodule.name}: {zone} third of the height of the lungs." if zone else ""
+
+
+def _growth_words(nodule: Nodule) -> str:
+    growth = nodule.finding.growth
+    if growth is None:
+        return ""
+    volume = (
+        "" if growth.volume_change_percent is None else f", volume {growth.volume_change_percent:+.0f} %"
+    )
+    return (
+        f"{nodule.name}: mean diameter {growth.diameter_change_mm:+.1f} mm since {growth.prior_diameter_mm:.1f} mm in "
+        f"the CT {growth.days} days earlier{volume}. For information; software matched the two."
     )
 
 

@@ -1,0 +1,26 @@
+"""What the side panel says of a nodule that an earlier CT shows, too."""
+
+from __future__ import annotations
+
+from triage.domain.finding import Band, Finding, Growth, Measurements
+
+from .conftest import SignedIn
+from .seed import Sown
+
+GROWN = Finding(
+    "nodule", 0.7, 0.8, Band.HIGH, True, 0.5,
+    measurements=Measurements((10.0, -20.0, -141.0), 8.2, 6.0, 210.5, -120.3, "solid"),
+    growth=Growth("1.2.3", 180, 5.9, 108.0, 1.2, 94.9),
+)  # fmt: skip
+
+
+def test_the_panel_tells_growth_where_places_may_be_told_and_nowhere_else(sown: Sown, signed_in: SignedIn) -> None:
+    uid = sown.add(modality="CT", view="", findings=(GROWN,))
+
+    quality, reader = (
+        signed_in(name).get(f"/worklist/{uid}/panel").get_data(as_text=True) for name in ("qa", "reader")
+    )
+
+    assert "of 7.1 mm: +1.2 mm since the CT 180 days earlier." in quality
+    assert "Volume +95 %." in quality and "For information." in quality
+    assert "180 days" not in reader
