@@ -3,7 +3,8 @@
     python models/lung_nodule/cases.py --data ../shared/data/ct --split val --out DIR
 
 writes DIR/inserted and DIR/real: .mhd volumes, cases.csv, nodules.csv. Inserted cases follow the recipe and the script
-that came with the data; on an annotated host its own nodules and marks count as excluded there. Real cases are the
+that came with the data; on an annotated host its own nodules and marks count as excluded there. What an inserted nodule
+is attached to is told by the detector's own rule, at the true place and size. Real cases are the
 scans as they are; without annotation all that is found on them counts as false, which is an upper bound.
 """
 
@@ -19,9 +20,12 @@ from typing import Any
 import numpy as np
 from data import _annotations, load_scans
 
-from triage.detectors._grid import Grid
+from triage.detectors._grid import Grid, resample
+from triage.detectors.lungs import Lungs
+from triage.detectors.measure import WALL_MM, attachment_of
 
-FIELDS = ["path", "x", "y", "z", "diameter_mm", "excluded", "texture"]
+FIELDS = ["path", "x", "y", "z", "diameter_mm", "excluded", "texture", "attachment"]
+STEP_MM = 0.7  # of the grid on which attachment is told
 
 
 def write_mhd(path: Path, grid: Grid) -> None:
@@ -49,12 +53,13 @@ def build(folder: Path, split: str, out: Path) -> None:
     rows = list(csv.DictReader((folder / f"recipe/inserted_{split}.csv").open(newline="")))
     for kind in ("inserted", "real"):
         (out / kind).mkdir(parents=True, exist_ok=True)
-    cases, nodules, masks = [], [], {}
+    cases, nodules, masks, walls = [], [], {}, {}
     for name in dict.fromkeys(r["case"] for r in rows):
         picked = [r for r in rows if r["case"] == name]
         scan = scans[picked[0]["scan"]]
         if scan.name not in masks:
             masks[scan.name] = sketch["lung_mask"](np.ascontiguousarray(scan.grid.hu), scan.grid.spacing)
+            walls[scan.name] = scan.lungs.grown(WALL_MM)
         lungs = masks[scan.name]
         hu, infos = sketch["apply_case"](np.array(scan.grid.hu), scan.grid.affine, lungs, picked, shapes)
         write_mhd(out / "inserted" / f"{name}.mhd", Grid(hu, scan.grid.affine))
@@ -62,7 +67,9 @@ def build(folder: Path, split: str, out: Path) -> None:
         nodules += [_row(f"{name}.mhd", p, d, 1, "") for p, d in [*scan.known, *scan.ignored]]
         for row, info in zip(picked, infos, strict=True):
             place = np.array(info["centre_lps"])
-            nodules.append(_row(f"{name}.mhd", place, info["diameter_eq_mm"], 0, row["texture_class"]))
+            diameter = float(info["diameter_eq_mm"])
+            attached = _attachment(Grid(hu, scan.grid.affine), walls[scan.name], place, diameter)
+            nodules.append(_row(f"{name}.mhd", place, diameter, 0, row["texture_class"], attached))
         print(f"{name}: {len(picked)} nodules", flush=True)
     _tables(out / "inserted", cases, nodules)
     cases, nodules = [], []
@@ -75,7 +82,21 @@ def build(folder: Path, split: str, out: Path) -> None:
     _tables(out / "real", cases, nodules)
 
 
-def _row(path: str, place: Any, diameter: float, excluded: int, texture: str) -> dict[str, Any]:
+def _attachment(grid: Grid, lungs: Lungs, place: Any, diameter: float) -> str:
+    """What touches a ball of the true size at the true place."""
+    count = int((diameter + 12.0) / STEP_MM) | 1
+    low = grid.to_index(place[None])[0] - (count - 1) / 2 * STEP_MM / np.array(grid.spacing)
+    near = resample(grid, STEP_MM, low, (count, count, count))
+    axes = (np.arange(count) - count // 2) * STEP_MM
+    away = axes[:, None, None] ** 2 + axes[None, :, None] ** 2 + axes[None, None, :] ** 2
+    return attachment_of(
+        near.hu.astype(np.float32), lungs.on(near), away <= (diameter / 2) ** 2, float(STEP_MM)
+    )
+
+
+def _row(
+    path: str, place: Any, diameter: float, excluded: int, texture: str, attachment: str = ""
+) -> dict[str, Any]:
     x, y, z = (round(float(v), 3) for v in place)
     return {
         "path": path,
@@ -85,6 +106,7 @@ def _row(path: str, place: Any, diameter: float, excluded: int, texture: str) ->
         "diameter_mm": round(float(diameter), 2),
         "excluded": excluded,
         "texture": texture,
+        "attachment": attachment,
     }
 
 

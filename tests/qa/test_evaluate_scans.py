@@ -94,6 +94,27 @@ def test_scans_in_a_cases_file_get_the_curve_computed_by_hand(two_scans):
     assert json.loads((two_scans / "out" / "evaluation.json").read_text())["cpm"] == document["cpm"]
 
 
+def test_textures_and_attachments_named_in_the_nodules_file_get_their_own_curves(two_scans):
+    write_rows(
+        two_scans / "kinds.csv",
+        ["path", "x", "y", "z", "diameter_mm", "texture", "attachment"],
+        [
+            ["a.mhd", -10.0, 0.0, 70.0, 6, "solid", "pleura"],
+            ["b.mhd", -14.0, -8.0, 80.0, 6, "ground glass", ""],
+            ["b.mhd", 0, 0, 60, 5, "solid", "free"],
+        ],
+    )
+    document = evaluate(two_scans / "cases.csv", two_scans / "kinds.csv", BrightBalls(), no_reader)
+    textures = {r["texture"]: r for r in document["by_texture"]}
+    assert {k: (r["found"], r["nodules"]) for k, r in textures.items()} == {
+        "ground glass": (1, 1), "solid": (1, 2),
+    }  # fmt: skip
+    # The ground glass one (0.6) comes after the false positive (0.7), which makes 1/2 a scan; the solid one (0.9) before.
+    assert [s for _, s in textures["ground glass"]["froc"]] == [0, 0, 1, 1, 1, 1, 1]
+    assert [s for _, s in textures["solid"]["froc"]] == [0.5] * 7
+    assert [(r["attachment"], r["found"]) for r in document["by_attachment"]] == [("free", 0), ("pleura", 1)]
+
+
 def test_a_folder_in_the_luna16_layout_is_read_as_it_is(tmp_path):
     for subset, name in ((0, "1.2.3"), (9, "1.2.4")):
         (tmp_path / f"subset{subset}").mkdir()

@@ -78,7 +78,7 @@ def measure(
             volume_mm3=round(float(mask.sum()) * step**3, 1),
             mean_hu=round(float(hu[inner if inner.any() else mask].mean()), 0),
             texture=texture,
-            attachment=_attachment(hu, lung, mask, step),
+            attachment=attachment_of(hu, lung, mask, step),
         ),
         Outline(grid, mask),
     )
@@ -110,8 +110,11 @@ def _segment(hu: NDArray[np.float32], lung: Mask, step: float, diameter_mm: floa
     return mask, "solid"
 
 
-def _attachment(hu: NDArray[np.float32], lung: Mask, mask: Mask, step: float) -> str:
-    """What touches the nodule: "pleura" (or chest wall, mediastinum), "vessel", else "free"."""
+def attachment_of(hu: NDArray[np.float32], lung: Mask, mask: Mask, step: float) -> str:
+    """What touches the nodule `mask`: "pleura" (or chest wall, mediastinum), "vessel", else "free"; "" without a shell.
+
+    All on one grid of `step` mm; lung: the lungs grown by `WALL_MM`.
+    """
     near, far = SHELL_MM
     away = ndi.distance_transform_edt(~mask, sampling=step)
     shell = (away > near) & (away <= far)

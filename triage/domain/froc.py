@@ -20,11 +20,13 @@ UNSIZED_MM = 10.0  # diameter of an entry without one (LUNA16 writes a negative 
 
 @dataclass(frozen=True)
 class Reference:
-    """One entry of the reference list; LPS mm."""
+    """One entry of the reference list; LPS mm. texture, attachment: as whoever made the list calls them, "" unsaid."""
 
     center_lps_mm: tuple[float, float, float]
     diameter_mm: float
     excluded: bool = False
+    texture: str = ""
+    attachment: str = ""
 
 
 @dataclass(frozen=True)

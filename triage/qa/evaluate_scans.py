@@ -1,7 +1,8 @@
 """Figures of the CT nodule detector on labelled scans by LUNA16's rule; what `triage evaluate lung_nodule` prints.
 
 Cases are a folder in the LUNA16 layout (subset*/*.mhd, annotations.csv, annotations_excluded.csv) or a CSV of path
-and patient_id beside a nodules CSV (architecture 8). Refused scans count as unscored and are listed.
+and patient_id beside a nodules CSV (architecture 8; `texture` and `attachment` may stand there, too). Refused scans
+count as unscored and are listed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 from triage.detectors.protocol import ScanDetector
 from triage.domain.errors import Refused
 from triage.domain.finding import Finding
-from triage.domain.froc import UNSIZED_MM, Candidate, Reference, ScanMatch, froc, match
+from triage.domain.froc import RATES, UNSIZED_MM, Candidate, Reference, ScanMatch, froc, match, sensitivities
 from triage.domain.image import Volume
 from triage.domain.suitability import NotSuitableError
 from triage.qa.metaimage import read_metaimage
 
 _NAMES = {"nodule", "mass"}
+_NODULE_COLUMNS = ("path", "x", "y", "z", "diameter_mm", "texture", "attachment", "found", "probability")
 _SIZES_MM = ((3.0, 6.0), (6.0, 8.0), (8.0, 20.0), (20.0, 30.0), (30.0, math.inf))  # standards 11.6
 
 
@@ -93,6 +95,8 @@ def _figures(scored: _Scored) -> dict[str, Any]:
         "cpm_high": _number(curve.cpm_high),
         "froc": [[rate, _number(sensitivity)] for rate, sensitivity in curve.points],
         "by_size": _by_size(rows),
+        "by_texture": _by_kind(scored, "texture"),
+        "by_attachment": _by_kind(scored, "attachment"),
         "nodules": rows,
         "false_positives": [
             {
@@ -121,6 +125,8 @@ def _nodule_rows(scored: _Scored) -> Iterator[dict[str, Any]]:
                 "y": y,
                 "z": z,
                 "diameter_mm": reference.diameter_mm,
+                "texture": reference.texture,
+                "attachment": reference.attachment,
                 "found": hit is not None,
                 "probability": hit,
             }
@@ -135,6 +141,29 @@ def _by_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             upper = None if math.isinf(high) else high
             found = sum(r["found"] for r in inside)
             out.append({"from_mm": low, "to_mm": upper, "nodules": len(inside), "found": found})
+    return out
+
+
+def _by_kind(scored: _Scored, of: str) -> list[dict[str, Any]]:
+    """The curve of the nodules of each texture or attachment alone, with the false positives of all; [] where unsaid."""
+    included = [[getattr(r, of) for r in c.references if not r.excluded] for c in scored.cases]
+    out = []
+    for kind in sorted({k for kinds in included for k in kinds} - {""}):
+        of_kind = [
+            ScanMatch(tuple(h for h, k in zip(m.hits, kinds, strict=True) if k == kind), m.false_positives)
+            for m, kinds in zip(scored.matches, included, strict=True)
+        ]
+        curve = sensitivities(of_kind)
+        hits = [h for m in of_kind for h in m.hits]
+        out.append(
+            {
+                of: kind,
+                "nodules": len(hits),
+                "found": sum(h is not None for h in hits),
+                "cpm": _number(float(curve.mean())),
+                "froc": [[rate, _number(float(s))] for rate, s in zip(RATES, curve, strict=True)],
+            }
+        )
     return out
 
 
@@ -155,7 +184,8 @@ def read_cases(cases_csv: Path, nodules_csv: Path | None) -> list[ScanCase]:
         except ValueError as error:
             raise Refused(f"{nodules_csv} line {line}: {error}") from error
         excluded = (row.get("excluded") or "0").strip() == "1"
-        references.setdefault(row["path"], []).append(Reference(place, diameter, excluded))
+        kinds = [(row.get(column) or "").strip() for column in ("texture", "attachment")]
+        references.setdefault(row["path"], []).append(Reference(place, diameter, excluded, *kinds))
     rows = list(_rows(cases_csv, ("path", "patient_id")))
     unknown = sorted(set(references) - {r["path"] for r in rows})
     if unknown:
@@ -200,7 +230,7 @@ def _write(out: Path, document: dict[str, Any], scored: _Scored) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(document, indent=1) + "\n")
     with (out / "nodules.csv").open("w", newline="") as stream:
-        table = csv.DictWriter(stream, ["path", "x", "y", "z", "diameter_mm", "found", "probability"])
+        table = csv.DictWriter(stream, list(_NODULE_COLUMNS))
         table.writeheader()
         table.writerows(document["nodules"])
     with (out / "candidates.csv").open("w", newline="") as stream:
