@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage as ndi
 
 from triage.detectors._grid import Grid, canonical
-from triage.detectors.lungs import find_lungs
+from triage.detectors.lungs import find_lungs, within
 from triage.phantom import make_thorax, render_volume
 
 
@@ -51,3 +54,17 @@ def test_a_body_without_lungs_gives_an_empty_mask():
 def test_an_empty_room_gives_an_empty_mask():
     hu = np.full((20, 64, 64), -1000, np.int16)
     assert find_lungs(Grid(hu, np.eye(4))).volume_ml == 0
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spacing=st.tuples(*[st.floats(0.5, 3.0)] * 3),
+    by_mm=st.floats(0.3, 9.0),
+    share=st.sampled_from([0.0, 0.01, 0.2, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_lies_within_reach_is_what_a_distance_map_says(seed, spacing, by_mm, share):
+    mask = np.random.default_rng(seed).random((7, 9, 11)) < share
+    away = ndi.distance_transform_edt(~mask, sampling=spacing) if mask.any() else np.full(mask.shape, np.inf)
+    clear = np.abs(away - by_mm) > 1e-4  # a tie is decided by rounding
+    assert (within(mask, spacing, by_mm) == (away <= by_mm))[clear].all()
