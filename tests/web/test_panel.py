@@ -14,7 +14,9 @@ GROWN = Finding(
 )  # fmt: skip
 
 
-def test_the_panel_tells_growth_where_places_may_be_told_and_nowhere_else(sown: Sown, signed_in: SignedIn) -> None:
+def test_the_panel_tells_growth_where_places_may_be_told_and_nowhere_else(
+    sown: Sown, signed_in: SignedIn
+) -> None:
     uid = sown.add(modality="CT", view="", findings=(GROWN,))
 
     quality, reader = (

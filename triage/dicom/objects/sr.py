@@ -155,9 +155,7 @@ def _growth_words(nodule: Nodule) -> str:
     growth = nodule.finding.growth
     if growth is None:
         return ""
-    volume = (
-        "" if growth.volume_change_percent is None else f", volume {growth.volume_change_percent:+.0f} %"
-    )
+    volume = "" if growth.volume_change_percent is None else f", volume {growth.volume_change_percent:+.0f} %"
     return (
         f"{nodule.name}: mean diameter {growth.diameter_change_mm:+.1f} mm since {growth.prior_diameter_mm:.1f} mm in "
         f"the CT {growth.days} days earlier{volume}. For information; software matched the two."
