@@ -54,7 +54,7 @@ def stages(decoder: Decoder, detector: ln.LungNodule, paths: list[Path]) -> tupl
     marks.append(both_clocks())
     places = ln.find_places(detector._finder, source, lungs, detector._content["finder_floor"])
     marks.append(both_clocks())
-    places = ln.judged(detector._judge, source, places)
+    places = ln.judged(detector._judge, source, places, detector._content.get("mirrored", 0))
     marks.append(both_clocks())
     found, _ = detector._findings(volume, source, lungs, places)
     marks.append(both_clocks())

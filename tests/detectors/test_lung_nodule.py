@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from triage.detectors import _runtime, lung_nodule
+from triage.detectors._grid import Grid
 from triage.detectors.releases import active_release, load_release
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import Band
@@ -125,3 +126,25 @@ def test_a_tall_scan_in_slabs_gives_the_same_heat_map(detector):
     # Far context differs a little at the seams; nothing that moves a peak.
     assert np.abs(slabs - whole).max() < 0.3
     assert isinstance(detector._finder, _runtime.OpenVinoNetwork)
+
+
+def test_the_likeliest_places_are_judged_over_their_mirror_images_and_the_rest_once():
+    """A judge that answers what lies at the low end of each axis tells which views it was shown."""
+
+    class Ends:
+        runtime = "test"
+
+        def __call__(self, looks):
+            return ((looks[:, 0, 0, 0, 0] * 100)[:, None],)
+
+    ramp = np.add.outer(np.add.outer(np.arange(64.0) * 2, np.arange(64.0)), np.arange(64.0) * 4) - 900
+    source = Grid(ramp.astype(np.int16), np.diag([1.0, 1.0, 1.0, 1.0]))
+    places = [lung_nodule.Place((31.5, 31.5, 31.5), 8.0, finder) for finder in (3.0, 1.0)]
+
+    once = lung_nodule.judged(Ends(), source, places)
+    twice = lung_nodule.judged(Ends(), source, places, mirrored=1)
+
+    # Mirrored along one axis the corner shows the other end: 31 voxels away, of 2, 1 and 4 HU each.
+    step = 100 * 31 * (2 + 1 + 4) / 4 / 1400
+    assert twice[0].judge == pytest.approx(once[0].judge + step, abs=0.1)
+    assert twice[1].judge == once[1].judge

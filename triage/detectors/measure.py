@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 from scipy.spatial import ConvexHull, QhullError
 
 from triage.detectors._grid import Grid, resample
-from triage.detectors.lungs import Lungs
+from triage.detectors.lungs import Lungs, within
 from triage.domain.finding import Measurements
 
 WALL_MM = 1.0  # the coarse lung mask may lie this far inside the pleura
@@ -63,7 +63,7 @@ def measure(
         axes = (np.arange(count) - count // 2) * step
         away = axes[:, None, None] ** 2 + axes[None, :, None] ** 2 + axes[None, None, :] ** 2
         mask = away <= (diameter_mm / 2) ** 2
-    inner = ndi.distance_transform_edt(mask, sampling=step) > min(1.0, 0.15 * diameter_mm)
+    inner = ~within(~mask, (step,) * 3, min(1.0, 0.15 * diameter_mm))
     long_axis, short_axis = _axes(mask, step)
     center = grid.to_lps(np.argwhere(mask).mean(0)[None])[0]
     return (
@@ -116,6 +116,9 @@ def attachment_of(hu: NDArray[np.float32], lung: Mask, mask: Mask, step: float) 
     All on one grid of `step` mm; lung: the lungs grown by `WALL_MM`.
     """
     near, far = SHELL_MM
+    reach = int(far / step) + 4  # and what is blurred into it
+    box = tuple(slice(max(0, at.min() - reach), at.max() + reach + 1) for at in np.nonzero(mask))
+    hu, lung, mask = hu[box], lung[box], mask[box]
     away = ndi.distance_transform_edt(~mask, sampling=step)
     shell = (away > near) & (away <= far)
     if not shell.any():
@@ -147,15 +150,14 @@ def _radius(mask: Mask, step: float) -> float:
 def _without_vessels(dense: Mask, step: float, diameter_mm: float) -> Mask:
     """The connected part nearest to the middle after an opening by a fifth of the expected diameter."""
     radius = float(np.clip(0.2 * diameter_mm, 0.7, 4.0))
-    depth = ndi.distance_transform_edt(dense, sampling=step)
-    seeds, _ = ndi.label(depth > radius)
+    seeds, _ = ndi.label(~within(~dense, (step,) * 3, radius))
     if not seeds.any():
         seeds, _ = ndi.label(dense)
         return _nearest(seeds, step, diameter_mm)
     part = _nearest(seeds, step, diameter_mm)
     if not part.any():
         return part
-    return dense & (ndi.distance_transform_edt(~part, sampling=step) <= radius * 1.15)
+    return dense & within(part, (step,) * 3, radius * 1.15)
 
 
 def _nearest(labels: NDArray[Any], step: float, diameter_mm: float) -> Mask:

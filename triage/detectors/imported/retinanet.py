@@ -42,9 +42,11 @@ def network() -> Any:
 
 
 class Boxes:
-    """Boxes and scores of one image on "cpu" or "cuda", in float32."""
+    """Boxes and scores of one image on "cpu" or "cuda", in float32, in windows of `patch` voxels (x, y, z)."""
 
-    def __init__(self, module: Any, device: str, threads: int) -> None:
+    def __init__(
+        self, module: Any, device: str, threads: int, patch: tuple[int, int, int] | None = None
+    ) -> None:
         import torch
         from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
         from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
@@ -53,7 +55,7 @@ class Boxes:
             raise Misconfigured('runtime = "cuda", but torch sees no CUDA device here: set runtime = "torch"')
         torch.set_num_threads(threads)
         self._torch, self._device, self.runtime = torch, device, f"torch-{device}"
-        self._patch = _PATCH[device]
+        self._patch = patch or _PATCH[device]
         anchors = AnchorGeneratorWithAnchorShape(feature_map_scales=(1, 2, 4), base_anchor_shapes=_ANCHORS)
         self._detector = RetinaNetDetector(module.eval().to(device), anchors)
         self._detector.eval()
