@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -112,8 +113,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -> Flask:
-    """The pages and the API over one database."""
+def create_app(
+    settings: Settings,
+    database: Database,
+    clock: Clock = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Flask:
+    """The pages and the API over one database. monotonic: seconds that rate limits count by"""
     app = Flask("triage.web", template_folder="templates", static_folder="static")
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_BYTES_MAX,
@@ -132,7 +138,7 @@ def create_app(settings: Settings, database: Database, clock: Clock = utc_now) -
         database,
         clock,
         events.Feed(settings, database, clock),
-        Rates(),
+        Rates(monotonic),
         Previewer(settings),
         Inlet(settings, database, clock, "web"),
         Provider(settings.oidc) if settings.oidc.issuer else None,
