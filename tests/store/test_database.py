@@ -55,6 +55,48 @@ def test_two_writers_at_once_both_succeed(any_database: Database) -> None:
         assert len(events.since(tx, 0)) == 40
 
 
+@pytest.mark.postgres
+def test_a_number_that_was_asked_for_first_and_committed_last_is_not_missed(
+    postgres_database: Database,
+) -> None:
+    """Whoever resumes after the newest event hears of the unit of work that was still open then (P12)."""
+    with postgres_database.write() as slow:
+        events.publish(slow, NOON, "health", who="slow")
+        with postgres_database.write() as quick:
+            events.publish(quick, NOON, "health", who="quick")
+        with postgres_database.read() as tx:
+            heard = events.since(tx, 0)
+        assert [e.data["who"] for e in heard] == ["quick"]
+
+    with postgres_database.read() as tx:
+        assert [e.data["who"] for e in events.since(tx, heard[-1].id)] == ["slow"]
+
+
+@pytest.mark.postgres
+def test_of_many_writers_a_page_that_resumes_hears_each_event_once_in_order(
+    postgres_database: Database,
+) -> None:
+    def write(writer: int) -> None:
+        for number in range(40):
+            with postgres_database.write() as tx:
+                events.publish(tx, NOON, "health", writer=writer, number=number)
+                tx.execute(text("SELECT pg_sleep(:s)"), {"s": 0.001 * ((writer * 7 + number * 3) % 5)})
+
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(6)]
+    for thread in writers:
+        thread.start()
+    heard: list[events.Event] = []
+    while True:
+        over = not any(thread.is_alive() for thread in writers)
+        with postgres_database.read() as tx:
+            heard += events.since(tx, heard[-1].id if heard else 0)
+        if over:
+            break
+    assert sorted((e.data["writer"], e.data["number"]) for e in heard) == [
+        (w, n) for w in range(6) for n in range(40)
+    ]
+
+
 def test_a_database_that_is_not_there_is_unavailable_without_its_address(tmp_path: Path) -> None:
     nowhere = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
 

@@ -6,7 +6,7 @@ On SQLite a unit of work starts with BEGIN IMMEDIATE, since a read snapshot that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -40,10 +40,12 @@ class Database:
         raises  Unavailable when the database does not answer, ReadOnly when it takes no writes
         """
         with self._reachable(), self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.execution_options(triage_immediate=True)
+            late: list[Callable[[Connection], None]] = []
+            connection.execution_options(triage_immediate=True, triage_late=late)
             with connection.begin():
                 yield connection
+                for write in late:
+                    write(connection)
         self.read_only_since = None
 
     @contextmanager
@@ -101,6 +103,11 @@ def _is_read_only(error: exc.SQLAlchemyError) -> bool:
     cause = error.__cause__
     primary = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
     return primary == _SQLITE_READ_ONLY or getattr(cause, "sqlstate", None) == _POSTGRES_READ_ONLY
+
+
+def at_the_end(tx: Connection, write: Callable[[Connection], None]) -> None:
+    """Write this as the last act of the unit of work, in the order of asking; nothing when it rolls back."""
+    tx.get_execution_options()["triage_late"].append(write)
 
 
 def _sqlite_engine(url: str) -> Engine:

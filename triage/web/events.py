@@ -31,7 +31,6 @@ POLL_SECONDS = 0.25
 BEAT_SECONDS = 10.0
 GAP_MAX = 500  # missed events beyond which a page fetches anew (ux 6.1)
 QUEUE_MAX = 1000  # a page that reads slower than that is dropped; it resumes by Last-Event-ID
-_OVERLAP = 200  # PostgreSQL may commit a smaller id after a larger one: look back so far
 _END = b""
 
 
@@ -44,7 +43,6 @@ class Feed:
         self._queues: set[queue.Queue[bytes]] = set()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._seen: dict[int, None] = {}
 
     @property
     def listeners(self) -> int:
@@ -101,31 +99,23 @@ class Feed:
         self._send(_END)
 
     def _newest(self) -> int:
-        """Where to begin; what lies just before it counts as told."""
         try:
             with self._database.read() as tx:
-                last = last_event_id(tx)
-                self._seen = {e["id"]: None for e in reading.feed(tx, max(0, last - _OVERLAP))}
-                return last
+                return last_event_id(tx)
         except TriageError:
             return 0
 
     def _pass_on(self, last: int) -> int:
+        """Numbers are in the order of commits (`store.events.publish`): what comes after the last is all that is new."""
         with self._database.read() as tx:
             newest = last_event_id(tx)
             if newest == last:
                 return last
-            if newest < last:  # another database was put in its place (restore): its ids begin anew
-                last = 0
-                self._seen.clear()
-            found = reading.feed(tx, max(0, last - _OVERLAP), limit=_OVERLAP + QUEUE_MAX)
+            # Another database may have been put in its place (restore): its ids begin anew.
+            found = reading.feed(tx, last if newest > last else 0, limit=QUEUE_MAX)
         for event in found:
-            if event["id"] not in self._seen:
-                self._seen[event["id"]] = None
-                self._send(encode_row(event))
-        while len(self._seen) > 5 * _OVERLAP:
-            self._seen.pop(next(iter(self._seen)))
-        return max([last, *(int(e["id"]) for e in found)])
+            self._send(encode_row(event))
+        return int(found[-1]["id"]) if len(found) == QUEUE_MAX else newest
 
     def _send(self, message: bytes) -> None:
         with self._lock:
