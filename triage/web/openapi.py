@@ -31,7 +31,8 @@ _PROBLEM = {
         "part": {"type": "string"},
     },
 }
-_DOCUMENTED = ("/api/", "/health", "/ready", "/metrics")  # pages are not part of the contract
+DOCUMENTED = ("/api/", "/health", "/ready", "/metrics")  # pages are not part of the contract
+_IN_PATH = re.compile(r"<(\w+)(\([^)]*\))?:(\w+)>")
 _OTHER_TYPES = {
     "/api/v1/studies/<uid:uid>/preview": "image/jpeg",
     "/api/v1/events": "text/event-stream",
@@ -52,7 +53,7 @@ def get_docs(_: Call) -> str:
 
 def _api_routes() -> list[Route]:
     every: dict[str, Route] = current_app.extensions["triage.routes"]
-    return [r for r in every.values() if r.path.startswith(_DOCUMENTED)]
+    return [r for r in every.values() if r.path.startswith(DOCUMENTED)]
 
 
 def document(routes: list[Route]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def document(routes: list[Route]) -> dict[str, Any]:
     _, schemas = models_json_schema(inputs, ref_template=_REF)  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(_path(route), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(path_of(route), {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -122,13 +123,10 @@ def _responses(route: Route) -> dict[str, Any]:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for converter, name in re.findall(r"<(\w+):(\w+)>", route.path):
-        schema = (
-            {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
-            if converter == "id"
-            else {"type": "string", "pattern": "^[0-9][0-9.]{0,63}$"}
+    for converter, limits, name in _IN_PATH.findall(route.path):
+        found.append(
+            {"name": name, "in": "path", "required": True, "schema": _path_schema(converter, limits)}
         )
-        found.append({"name": name, "in": "path", "required": True, "schema": schema})
     if route.query is not None:
         found += [
             {"name": name, "in": "query", "required": False, "schema": schema}
@@ -155,13 +153,24 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     return found
 
 
+def _path_schema(converter: str, limits: str) -> dict[str, Any]:
+    """What Werkzeug's converter of a path takes."""
+    if converter == "id":
+        return {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+    if converter == "uid":
+        return {"type": "string", "pattern": "^[0-9][0-9.]{0,63}$"}
+    longest = re.fullmatch(r"\(maxlength=(\d+)\)", limits)
+    length = {"maxLength": int(longest[1])} if longest else {}
+    return {"type": "string", "minLength": 1, "pattern": "^[^/]+$", **length}
+
+
 def _properties(model: type[BaseModel]) -> dict[str, Any]:
     properties: dict[str, Any] = model.model_json_schema().get("properties", {})
     return properties
 
 
-def _path(route: Route) -> str:
-    return re.sub(r"<\w+:(\w+)>", r"{\1}", route.path)
+def path_of(route: Route) -> str:
+    return _IN_PATH.sub(r"{\3}", route.path)
 
 
 def _summary(route: Route) -> str:
@@ -170,7 +179,7 @@ def _summary(route: Route) -> str:
 
 def _line(route: Route) -> dict[str, str]:
     scope = "public" if route.scopes == PUBLIC else " or ".join(route.scopes) or "signed in"
-    return {"method": route.method, "path": _path(route), "scope": scope, "summary": _summary(route)}
+    return {"method": route.method, "path": path_of(route), "scope": scope, "summary": _summary(route)}
 
 
 ROUTES = (
