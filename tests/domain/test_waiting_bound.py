@@ -24,9 +24,11 @@ NEVER = datetime.max.replace(tzinfo=NOON.tzinfo)
 LATENCY = timedelta(seconds=5)  # from arrival to the flag
 
 
-def worst_waits(load: float, flagged: float, seed: int) -> dict[str, tuple[timedelta, timedelta]]:
+def worst_waits(
+    load: float, flagged: float, seed: int, raised_per_hour: int = Policy().raised_per_hour
+) -> dict[str, tuple[timedelta, timedelta]]:
     """Per class without AI, and for what AI made critical: (worst wait by our order, by first come first served)."""
-    chance, policy = random.Random(seed), Policy()
+    chance, policy = random.Random(seed), Policy(raised_per_hour=raised_per_hour)
     rate = load * READERS / READING_MINUTES  # studies a minute
     raised: deque[datetime] = deque()
     cases, first_come, groups = [], [], {}
@@ -82,3 +84,27 @@ def test_a_day_of_nothing_but_flags_starves_nobody() -> None:
     worst = worst_waits(0.9, 1.0, 1)
 
     assert worst["routine"][0] <= max(Policy().longest_wait[PriorityClass.ROUTINE], worst["routine"][1])
+
+
+ARRIVALS_PER_HOUR = 1.1 * READERS / READING_MINUTES * 60
+
+
+@pytest.mark.parametrize("flagged", [0.8, 1.0])
+def test_under_a_cap_that_fits_the_department_even_a_mad_detector_keeps_the_promise(flagged: float) -> None:
+    """docs/decisions/0009: the cap is a number of the site; at 40 % of its arrivals an hour all flags are as 40 %."""
+    for seed in range(3):
+        for word, (worst, first_come) in worst_waits(
+            1.1, flagged, seed, int(0.4 * ARRIVALS_PER_HOUR)
+        ).items():
+            limit = Policy().longest_wait[PriorityClass.from_word(word)]
+            assert worst <= max(limit, first_come), f"{word}, {flagged:.0%} flagged, seed {seed}"
+
+
+def test_above_it_a_study_past_its_bound_is_begun_within_the_hour() -> None:
+    """The default of 30 an hour caps nothing where 26 arrive: the bound still acts, but only once it has passed."""
+    beyond = [
+        worst - max(Policy().longest_wait[PriorityClass.from_word(word)], first_come)
+        for seed in range(3)
+        for word, (worst, first_come) in worst_waits(1.1, 1.0, seed).items()
+    ]
+    assert timedelta(0) < max(beyond) < HOUR
