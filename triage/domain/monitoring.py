@@ -14,6 +14,10 @@ PSI_ACT = 0.2  # of the index: an input that shifted so far is looked at (standa
 EWMA_WEIGHT, EWMA_LIMIT = 0.2, 2.86  # in-control run length about 370 days
 RUN_RULE = 8  # so many points on one side of the centre: Western Electric rule 4
 LIMIT_SIGMA = 3.0
+GOLDEN_FITS = "golden.fits"  # acts of the audit: what the daily golden case of a release said
+GOLDEN_DRIFTED = "golden.drifted"
+GOLDEN_ACTS = (GOLDEN_FITS, GOLDEN_DRIFTED)
+GOLDEN_TOLERANCE = 5e-3  # of outputs; weights rest in fp16, and runtimes round differently
 
 
 def psi_by_chance(bins: int, n_reference: int, n: int) -> float:

@@ -195,8 +195,7 @@ def replay_site(
     studies = [s for s in facts.studies_between(tx, start, end) if s.state != "withdrawn"]
     if not studies:
         raise Refused(f"no study arrived from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
-    own = {s.study_id: min(s.read_at - s.opened_at, READING_MAX) for s in studies
-           if s.opened_at and s.read_at and s.read_at > s.opened_at}  # fmt: skip
+    own = _own_times(studies)
     if len(own) < READ_MIN and reading_minutes is None:
         raise Refused(
             f"{len(own)} studies of the period were opened and reported, {READ_MIN} are needed to know how long "
@@ -222,6 +221,46 @@ def replay_site(
         "measured": _measured(studies, end),
         **_told(arrivals, policy, hours),
         "rules": {rule: _groups(arrivals, waits[rule], open_[rule], policy) for rule in RULES},
+    }
+
+
+def waits_if_flagged(
+    studies: Sequence[facts.StudyFacts],
+    flags: Iterable[facts.FlagFacts],
+    start: datetime,
+    end: datetime,
+    policy: Policy,
+    variants: Mapping[float, Sequence[facts.FlagFacts]],
+) -> dict[float, tuple[float | None, float | None]]:
+    """The site's own arrivals once more under the policy, with each variant's flags beside `flags`.
+
+    returns  {variant: (mean minutes until those of its flags, until all other studies)}, by the readers that were there;
+             a study that is still open at `end` counts with what it waited. {} where too little was read to know
+    """
+    here = [s for s in studies if s.state != "withdrawn"]
+    own, shifts = _own_times(here), readers_by_hour(here, start, end)
+    if len(own) < READ_MIN or not any(s.readers for s in shifts):
+        return {}
+    kept = list(flags)
+    found: dict[float, tuple[float | None, float | None]] = {}
+    for variant, added in variants.items():
+        arrivals = _arrived(here, [*kept, *added], own, None, seed=1)
+        started = replay(cases_under("policy", arrivals, policy), shifts, end)
+        meant = {f.study_id for f in added}
+        waits: dict[bool, list[float]] = {True: [], False: []}
+        for a in arrivals:
+            waits[a.id in meant].append(_minutes(started.get(a.id, end) - a.arrived_at))
+        mean = {side: float(np.mean(w)) if w else None for side, w in waits.items()}
+        found[variant] = (mean[True], mean[False])
+    return found
+
+
+def _own_times(studies: Iterable[facts.StudyFacts]) -> dict[int, timedelta]:
+    """From opening to report, of those that were opened and reported."""
+    return {
+        s.study_id: min(s.read_at - s.opened_at, READING_MAX)
+        for s in studies
+        if s.opened_at and s.read_at and s.read_at > s.opened_at
     }
 
 

@@ -132,6 +132,31 @@ def events(
     return [{**row, "detail": json.loads(row["detail"])} for row in map(dict, tx.execute(query).mappings())]
 
 
+def newest(tx: Connection, acts: Sequence[str], object_kind: str, object_id: object) -> datetime | None:
+    """When one of these acts last happened to this object."""
+    e = audit_event.c
+    at = tx.execute(
+        select(e.at)
+        .where(e.object_kind == object_kind, e.object_id == str(object_id), e.act.in_(list(acts)))
+        .order_by(e.number.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if at is None else datetime.fromisoformat(at)
+
+
+def between(tx: Connection, start: datetime, end: datetime, acts: Sequence[str]) -> list[dict[str, Any]]:
+    """Events of these acts in [start, end), `at` as a time and `detail` parsed."""
+    e = audit_event.c
+    ends = [t.astimezone(UTC).isoformat(timespec="microseconds") for t in (start, end)]
+    rows = tx.execute(
+        select(audit_event).where(e.at >= ends[0], e.at < ends[1], e.act.in_(list(acts))).order_by(e.number)
+    )
+    return [
+        {**row, "at": datetime.fromisoformat(row["at"]), "detail": json.loads(row["detail"])}
+        for row in map(dict, rows.mappings())
+    ]
+
+
 def _rows(tx: Connection) -> Iterator[dict[str, Any]]:
     result = tx.execution_options(yield_per=1000).execute(select(audit_event).order_by(audit_event.c.number))
     yield from map(dict, result.mappings())

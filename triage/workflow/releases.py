@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from triage.detectors.protocol import FilmDetector, ScanDetector
 from triage.detectors.releases import MODELS, Release, active_release, load_release
 from triage.domain.errors import Misconfigured, Refused
+from triage.domain.monitoring import GOLDEN_TOLERANCE
 from triage.settings import Settings
 from triage.store import audit, runs
 
-GOLDEN_TOLERANCE = 5e-3  # of outputs; weights rest in fp16, and runtimes round differently
 KNOWN = ("chest_xray", "lung_nodule")
 
 

@@ -13,7 +13,8 @@ from tests.qa.rows import Department, at
 from triage.domain.errors import Refused
 from triage.qa.boards import board
 from triage.qa.boards.chart import Chart, Facts
-from triage.store import audit, double_reads
+from triage.qa.replay import replay_site
+from triage.store import audit, double_reads, policies
 from triage.store.database import Database
 from triage.store.schema import finding, instance, report, run
 
@@ -214,7 +215,22 @@ def test_failed_constancy_checks_ring(tx: Connection, department: Department) ->
     assert not chart(tx, 9).alarm
     department.check(20, False)
     assert chart(tx, 9).alarm == "1 constancy checks failed"
-    assert rows(chart(tx, 9)) == [{"day": "2026-11-01", "detector": "chest_xray", "checks": 2, "failed": 1}]
+    (row,) = rows(chart(tx, 9))
+    assert (row["day"], row["detector"], row["what"]) == ("2026-11-01", "chest_xray", "phantom")
+    assert (row["checks"], row["failed"], row["largest difference"]) == (2, 1, None)
+
+
+def test_a_golden_case_that_differs_rings(tx: Connection, department: Department) -> None:
+    said = {"detector": "chest_xray", "version": "1.0.0"}
+    audit.append(tx, at(5), "triage", "golden.fits", "release", 1, {**said, "difference": 2e-4, "error": ""})
+    assert not chart(tx, 9).alarm
+    (row,) = rows(chart(tx, 9), what="golden case")
+    assert (row["detector"], row["failed"], row["largest difference"]) == ("chest_xray 1.0.0", 0, 2e-4)
+    error = "golden case differs by 0.03, at most 0.005 is allowed"
+    audit.append(
+        tx, at(DAY), "triage", "golden.drifted", "release", 1, {**said, "difference": None, "error": error}
+    )
+    assert chart(tx, 9).alarm == f"chest_xray 1.0.0: {error}" and chart(tx, 9).n == 2
 
 
 def test_calibration_is_against_reports_and_rings_when_off(tx: Connection, department: Department) -> None:
@@ -309,6 +325,29 @@ def test_another_threshold_shows_what_it_would_flag_and_lose(tx: Connection, dep
     assert (highest["flags"], highest["flags a day"], highest["PPV"], highest["right flags lost"]) == (
         1, round(1 / 3, 2), 1.0, 2,
     )  # fmt: skip
+
+
+def test_another_threshold_is_played_on_the_sites_own_arrivals(
+    tx: Connection, department: Department
+) -> None:
+    """Forty films, one a minute, six minutes of reading each by two readers: waits under each threshold."""
+    for k in range(40):
+        flags = ("effusion",) if k % 4 == 0 else ()
+        opened = 2.0 * k + (k % 2)
+        i = department.study(k, flags=flags, opened_after=opened, read_after=opened + 6)
+        tx.execute(
+            update(finding)
+            .where(finding.c.study_id == i, finding.c.name == "effusion")
+            .values(probability=0.95 if k % 8 == 0 else 0.6)
+        )
+    seventeen = chart(tx, 17, "effusion")
+    (force,) = rows(seventeen, **{"": "in force"})
+    policy = replay_site(tx, START, END, policies.active(tx))["rules"]["policy"]
+    assert force["flagged wait, min"] == pytest.approx(policy["flagged"]["mean"]["value"], abs=0.01)
+    assert force["others wait, min"] == pytest.approx(policy["unflagged"]["mean"]["value"], abs=0.01)
+    (strict,) = rows(seventeen, threshold=0.95)
+    assert strict["flags"] == 5
+    assert strict["others wait, min"] < force["others wait, min"]  # five films less stand before them
 
 
 def test_facts_are_read_once(tx: Connection, department: Department) -> None:

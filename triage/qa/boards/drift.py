@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triage.domain.monitoring import PSI_ACT, ewma, p_chart, psi_by_chance
+from triage.domain.monitoring import GOLDEN_ACTS, GOLDEN_TOLERANCE, PSI_ACT, ewma, p_chart, psi_by_chance
 from triage.domain.statistics import (
     expected_calibration_error,
     population_stability,
@@ -21,7 +21,7 @@ from triage.qa.boards.chart import Chart, Facts, share
 from triage.qa.boards.truth import JUDGED_MIN, truth_of_flags
 from triage.qa.report_text import Said
 from triage.qa.subgroups import POSITIVES_MIN, age_band
-from triage.store import constancy
+from triage.store import audit, constancy
 from triage.store.monitoring import InputFacts
 
 ECE_ACT = 0.05  # ux 10, chart 10
@@ -186,19 +186,30 @@ def detector(facts: Facts) -> Chart:
     """9: is the detector the same as at acceptance?"""
     checks = [c for c in constancy.between(facts.tx, facts.start, facts.end) if c["ok"] is not None]
     by_day: dict[tuple[int, str], list[bool]] = defaultdict(list)
+    rows: list[list[object]] = []
     for c in checks:
         by_day[facts.day_of(c["started_at"]), c["detector"]].append(bool(c["ok"]))
-    rows = [
-        [f"{facts.days[k]:%Y-%m-%d}", name, len(oks), len(oks) - sum(oks)]
-        for (k, name), oks in sorted(by_day.items())
-    ]
-    failed = sum(int(str(r[3])) for r in rows)
+    for (k, name), oks in sorted(by_day.items()):
+        rows.append([f"{facts.days[k]:%Y-%m-%d}", name, "phantom", len(oks), len(oks) - sum(oks), None])
+    drifted = []
+    golden = audit.between(facts.tx, facts.start, facts.end, GOLDEN_ACTS)
+    for event in golden:
+        said = event["detail"]
+        title, bad = f"{said['detector']} {said['version']}", bool(said["error"])
+        if bad:
+            drifted.append(f"{title}: {said['error']}")
+        rows.append([f"{event['at']:%Y-%m-%d}", title, "golden case", 1, int(bad), said["difference"]])
+    rows.sort(key=lambda r: (str(r[0]), str(r[1]), str(r[2])))
+    failed = sum(not c["ok"] for c in checks)
+    alarms = [f"{failed} constancy checks failed"] if failed else []
     return Chart(
-        number=9, key="detector", question="Is the detector the same as at acceptance?", whose="physicist", n=len(checks),
-        definition="constancy phantoms through the whole real path; weights are hashed at load, and `triage models verify` "
-        "computes the golden case of each release. Alarm: any that was not flagged in time",
-        columns=("day", "detector", "checks", "failed"), rows=rows,
-        alarm=f"{failed} constancy checks failed" if failed else "",
+        number=9, key="detector", question="Is the detector the same as at acceptance?", whose="physicist",
+        n=len(checks) + len(golden),
+        definition="constancy phantoms through the whole real path, and once a day the golden case of each active release: "
+        f"fixed input, outputs compared with those of its making (at most {GOLDEN_TOLERANCE:g} apart). Alarm: any phantom "
+        "that was not flagged in time, any golden case that differs or whose files are not its own",
+        columns=("day", "detector", "what", "checks", "failed", "largest difference"), rows=rows,
+        alarm="; ".join([*alarms, *drifted]),
     )  # fmt: skip
 
 

@@ -10,11 +10,16 @@ from triage.domain.monitoring import CUSUM_LIMIT, bernoulli_cusum
 from triage.domain.statistics import cohen_kappa, wilson
 from triage.qa import charts
 from triage.qa.boards.chart import Chart, Facts, share
+from triage.qa.replay import READ_MIN, waits_if_flagged
 from triage.qa.report_text import Said
+from triage.store import policies
+from triage.store.measures import FlagFacts
+from triage.store.monitoring import ScoreFacts
 
 ROLLING = timedelta(days=30)
 PPV_ACCEPTED, PPV_BAD = 0.5, 0.3  # of critical flags: the alarm budget of ux 9, and what it must not fall to
 JUDGED_MIN = 20
+PLAYED_MAX = 60_000  # studies times thresholds of one what-if
 GOLIVE_STUDIES, GOLIVE_POSITIVES = 500, 30  # standards 12.3
 
 
@@ -183,13 +188,14 @@ def shadow(facts: Facts) -> Chart:
 
 
 def what_if(facts: Facts, finding: str) -> Chart:
-    """17: what would another threshold of this finding do? On the stored scores of the period."""
+    """17: what would another threshold of this finding do? On the stored scores and arrivals of the period."""
     known = truth_of_flags(facts)
     mine = [s for s in facts.scores if s.name == finding and not s.is_shadow]
     now = next((s.threshold for s in mine if s.threshold is not None), None)
     values = sorted({round(s.probability, 4) for s in mine}) or [0.5]
     steps = sorted({values[int(k * (len(values) - 1) / 19)] for k in range(20)} | ({now} if now else set()))
     days = max(1.0, (facts.until - facts.start) / timedelta(days=1))
+    waits = _waits_by_cut(facts, finding, mine, _played(steps, now, len(facts.studies)))
     rows: list[list[object]] = []
     studies: dict[int, list[int]] = {}
     for cut in steps:
@@ -201,14 +207,41 @@ def what_if(facts: Facts, finding: str) -> Chart:
         studies[len(rows)] = lost
         rows.append(
             [round(cut, 4), "in force" if cut == now else "", len(flagged), round(len(flagged) / days, 2),
-             share(estimate.value) if judged else None, len(judged), len(lost)]
+             share(estimate.value) if judged else None, len(judged), len(lost), *waits.get(cut, (None, None))]
         )  # fmt: skip
     return Chart(
         number=17, key="what-if", question=f"What would another threshold do? ({finding})", whose="QA", n=len(mine),
         definition="stored probabilities of the live release; PPV among flags whose truth is known (chart 3), which below "
-        "the threshold in force are few and not a fair sample. Waits under such flags: the queue replay. The studies of a "
+        "the threshold in force are few and not a fair sample. Waits: the period's own arrivals, reading times and readers "
+        f"played again with such flags under the policy in force (needs {READ_MIN} reported studies). The studies of a "
         "row are right flags of today that it would lose",
-        columns=("threshold", "", "flags", "flags a day", "PPV", "judged", "right flags lost"), rows=rows, studies=studies,
+        columns=("threshold", "", "flags", "flags a day", "PPV", "judged", "right flags lost", "flagged wait, min",
+                 "others wait, min"), rows=rows, studies=studies,
         svg=charts.lines("Flags a day by threshold", [str(r[0]) for r in rows],
                          [("flags a day", [float(str(r[3])) for r in rows])]) if len(rows) > 1 else "",
     )  # fmt: skip
+
+
+def _played(steps: list[float], now: float | None, studies: int) -> list[float]:
+    """The thresholds that are replayed: all, or so many that a page answers in seconds; the one in force always."""
+    every = max(1, -(-studies * len(steps) // PLAYED_MAX))
+    return [cut for i, cut in enumerate(steps) if i % every == 0 or cut == now]
+
+
+def _waits_by_cut(
+    facts: Facts, finding: str, scores: list[ScoreFacts], cuts: list[float]
+) -> dict[float, tuple[float | None, float | None]]:
+    others = [f for f in facts.flags if f.name != finding]
+    variants = {
+        cut: [
+            FlagFacts(s.study_id, s.detector, finding, s.finished_at) for s in scores if s.probability >= cut
+        ]
+        for cut in cuts
+    }
+    policy = policies.active(facts.tx)
+    found = waits_if_flagged(facts.studies, others, facts.start, facts.until, policy, variants)
+    return {cut: (_minutes(mine), _minutes(rest)) for cut, (mine, rest) in found.items()}
+
+
+def _minutes(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -15,10 +15,11 @@ from triage.store import constancy as store
 from triage.store import events, evidence, messages, tasks
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.workflow import constancy
+from triage.workflow import constancy, golden
 from triage.workflow.constancy import Phantoms
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.quality import draw_double_reads
+from triage.workflow.releases import places_of
 from triage.workflow.retention import remove_aged
 from triage.workflow.upload import send_study
 
@@ -26,6 +27,7 @@ log = get_logger()
 LEASE = timedelta(seconds=30)
 KEPT = timedelta(hours=1)
 HOUR = 3600.0
+GOLDEN_AFTER = 600.0  # seconds from the start: loading networks must not delay the first studies
 DRAWN_FROM = timedelta(days=3)  # studies read late are drawn too; one that was drawn is not drawn again
 RETENTION_BATCH = 200  # an hour's share: the disk is cleaned without anybody noticing
 
@@ -66,8 +68,9 @@ def main() -> int:
     duties: list[tuple[float, Callable[[], None]]] = [
         (settings.constancy_seconds, lambda: _check_all(settings, database, phantoms)),
         (HOUR, lambda: _tidy(settings, database)),
+        (HOUR, lambda: _golden(settings, database)),
     ]
-    next_at = [0.0] * len(duties)
+    next_at = [0.0, 0.0, time.monotonic() + GOLDEN_AFTER]
     renew_at, leads = 0.0, False
     while not stop.wait(0.5):
         try:
@@ -102,6 +105,11 @@ def _tidy(settings: Settings, database: Database) -> None:
         messages.forget(tx, now - timedelta(days=settings.retention_days))
         evidence.forget(tx, now - timedelta(days=settings.retention_days))
         tasks.forget(tx, now - timedelta(days=settings.retention_days))
+
+
+def _golden(settings: Settings, database: Database) -> None:
+    operators = [r.name for r in settings.routes if r.operator]
+    golden.check_due(database, places_of(settings), operators, clock)
 
 
 def _wait_for_receiver(settings: Settings, stop: Stop) -> None:
