@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import hl7
+import hl7.mllp
 import pytest
 from hl7.client import MLLPClient
 from hl7apy.core import Message
@@ -70,6 +73,45 @@ def test_an_alert_reaches_node_hl7_server_and_its_answer_counts(
         while heard["control"] != control_id:
             heard = json.loads(process.stdout.readline())
         assert (heard["type"], heard["name"]) == ("ORU", "MÜLLER")
+    channel.close()
+
+
+@pytest.fixture
+def python_receiver() -> Iterator[tuple[list[hl7.Message], int]]:
+    """python-hl7's own MLLP server, which answers with the acknowledgement that it makes itself."""
+    heard: list[hl7.Message] = []
+
+    async def take(reader: hl7.mllp.HL7StreamReader, writer: hl7.mllp.HL7StreamWriter) -> None:
+        while not writer.is_closing():
+            try:
+                heard.append(await reader.readmessage())
+            except asyncio.IncompleteReadError:
+                break
+            writer.writemessage(heard[-1].create_ack())
+            await writer.drain()
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(hl7.mllp.start_hl7_server(take, "127.0.0.1", 0, encoding="utf-8"))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield heard, server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+def test_an_alert_reaches_python_hl7_s_server_in_its_own_characters(
+    python_receiver: tuple[list[hl7.Message], int],
+) -> None:
+    heard, port = python_receiver
+    channel = MllpChannel("127.0.0.1", port, timeout_seconds=20.0)
+    for control_id in ("PYTHON00000000000001", "PYTHON00000000000002"):
+        notice = a_notice(control_id=control_id, patient_name="MÜLLER^ZOË")
+        payload = build_oru(notice, mode=Mode.TRIAGE_ONLY, processing_id="T")
+        assert channel.send(payload, control_id).outcome is Outcome.DELIVERED
+        assert str(heard[-1].segment("MSH")[10]) == control_id
+        assert str(heard[-1].segment("PID")[5][0][0]) == "MÜLLER"
     channel.close()
 
 
