@@ -92,7 +92,8 @@ class WebSettings(_Table):
     host: str = "127.0.0.1"
     port: Port = 8080
     listeners_max: Annotated[int, Field(ge=1)] = 200  # open event streams; threads = this + 50
-    session_minutes: Annotated[int, Field(ge=1)] = 15
+    session_minutes: Annotated[int, Field(ge=1)] = 15  # of doing nothing
+    session_hours: Annotated[int, Field(ge=1)] = 12  # however busy: then one signs in again
     secure_cookies: bool = False  # true behind TLS
     proxies: Annotated[int, Field(ge=0)] = 0  # trusted X-Forwarded-For hops
 

@@ -271,6 +271,15 @@ def sign_in(client: FlaskClient, user: str, password: str, then: str = "") -> in
     return client.post("/sign-in", data={"name": user, "password": password, "next": then}).status_code
 
 
+def test_a_session_ends_after_its_longest_life_however_busy(signed_in: SignedIn, clock: Clock) -> None:
+    client = signed_in("reader")
+    for _ in range(12 * 6):
+        assert client.get("/api/v1/worklist").status_code == 200
+        clock.forward(minutes=10)
+    clock.forward(seconds=1)
+    assert client.get("/api/v1/worklist").status_code == 401
+
+
 def test_sign_in_opens_a_fresh_session_and_goes_only_to_our_own_pages(app: Flask, sown: Sown) -> None:
     client = app.test_client()
     client.set_cookie("triage_session", "fixed-by-an-attacker")

@@ -39,9 +39,20 @@ def test_a_user_signs_in_with_the_right_password_alone(tx: Connection) -> None:
     assert not accounts.password_fits(tx, "nobody", PASSWORD, NOW)
     signed = accounts.sign_in(tx, "ann", NOW)
     assert (signed.name, signed.role) == ("ann", "reader")
-    session = users.find_session(tx, signed.secret, NOW - timedelta(minutes=15))
+    session = users.find_session(tx, signed.secret, NOW - timedelta(minutes=15), NOW - timedelta(hours=12))
     assert session is not None
     assert session["display_name"] == "Dr. Ann"
+
+
+@pytest.mark.parametrize(
+    "password", ["correct horse 42", "ein Satz mit Umlauten: äöü", "7391-0482-5566", "x" * 3 + "yz!q" * 30]
+)
+def test_any_other_password_is_taken_as_it_comes(tx: Connection, password: str) -> None:
+    """Of any composition, of any length, whole and in its own letters (ASVS 6.2.5, 6.2.8, 6.2.9)."""
+    accounts.create_user(tx, "ann", "reader", password, NOW, by="root")
+    assert accounts.password_fits(tx, "ann", password, NOW)
+    assert not accounts.password_fits(tx, "ann", password[:-1], NOW)
+    assert not accounts.password_fits(tx, "ann", password.swapcase(), NOW) or password == password.swapcase()
 
 
 def test_a_name_is_one_persons(tx: Connection) -> None:
@@ -53,7 +64,8 @@ def test_a_name_is_one_persons(tx: Connection) -> None:
 @pytest.mark.parametrize(
     ("name", "role", "password"),
     [("x", "king", PASSWORD), ("", "reader", PASSWORD), ("a:b", "reader", PASSWORD), ("a\nb", "reader", PASSWORD),
-     ("x", "reader", "short")],
+     ("x", "reader", "short"), ("x", "reader", "QwertyUiop"), ("x", "reader", "aaaabbbbaaaab"),
+     ("annemarie", "reader", "AnneMarie2026"), ("x", "reader", "Radiology2026"), ("x", "reader", "triagehospital!")],
 )  # fmt: skip
 def test_what_cannot_be_a_user_is_refused(tx: Connection, name: str, role: str, password: str) -> None:
     with pytest.raises(Refused):
@@ -88,7 +100,7 @@ def test_a_new_password_ends_every_session(tx: Connection) -> None:
     ann(tx)
     signed = accounts.sign_in(tx, "ann", NOW)
     accounts.change_password(tx, "ann", "another horse 43", NOW, by="root")
-    assert users.find_session(tx, signed.secret, NOW) is None
+    assert users.find_session(tx, signed.secret, NOW, NOW) is None
     assert not accounts.password_fits(tx, "ann", PASSWORD, NOW)
     with pytest.raises(Refused):
         accounts.change_password(tx, "nobody", "another horse 43", NOW, by="root")
@@ -98,7 +110,7 @@ def test_a_disabled_user_is_out(tx: Connection) -> None:
     ann(tx)
     signed = accounts.sign_in(tx, "ann", NOW)
     accounts.disable_user(tx, "ann", NOW, by="root")
-    assert users.find_session(tx, signed.secret, NOW) is None
+    assert users.find_session(tx, signed.secret, NOW, NOW) is None
     assert not accounts.password_fits(tx, "ann", PASSWORD, NOW)
     with pytest.raises(Refused):
         accounts.sign_in(tx, "ann", NOW)

@@ -70,8 +70,10 @@ def open_session(tx: Connection, user_id: int, secret: str, csrf_token: str, now
     )
 
 
-def find_session(tx: Connection, secret: str, seen_since: datetime) -> dict[str, Any] | None:
-    """The session of this cookie with its user, if it was used since then and the user may still work."""
+def find_session(
+    tx: Connection, secret: str, seen_since: datetime, opened_since: datetime
+) -> dict[str, Any] | None:
+    """The session of this cookie with its user, if it was used and opened since then and the user may still work."""
     row = (
         tx.execute(
             select(
@@ -82,6 +84,7 @@ def find_session(tx: Connection, secret: str, seen_since: datetime) -> dict[str,
             .where(
                 session.c.token_digest == digest(secret),
                 session.c.seen_at >= seen_since,
+                session.c.created_at >= opened_since,
                 user.c.disabled.is_(False),
             )
         )

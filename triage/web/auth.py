@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Response, make_response, redirect, render_template, request, url_for
+from flask import Response, g, make_response, redirect, render_template, request, url_for
 
 from triage.domain.errors import ReadOnly
 from triage.store import audit, users
@@ -27,7 +27,7 @@ def admit(web: Web, route: Route, now: datetime) -> Principal:
     """The principal of this request; raises Denied."""
     if route.scopes == PUBLIC:
         return NOBODY
-    who = _bearer(web) if "Authorization" in request.headers else _session(web, now)
+    who = g.who = _bearer(web) if "Authorization" in request.headers else _session(web, now)
     # A gateway sends and a viewer fetches a study image by image: its pace is the disk's.
     paced = not (route.scopes in DICOM_ONLY and who.may(*DICOM))
     wait = web.rates.wait_seconds(API, who.session_digest or who.name) if paced else 0.0
@@ -56,7 +56,7 @@ def _session(web: Web, now: datetime) -> Principal:
     if not secret:
         raise Denied(401, "sign in first")
     with web.database.read() as tx:
-        found = users.find_session(tx, secret, now - timedelta(minutes=web.settings.web.session_minutes))
+        found = users.find_session(tx, secret, *_lives_since(web, now))
     if found is None:
         raise Denied(401, "the session has ended; sign in again")
     # What a page fetches by itself does not keep a session alive: an empty chair is signed out (T12).
@@ -75,12 +75,17 @@ def _session(web: Web, now: datetime) -> Principal:
     )
 
 
+def _lives_since(web: Web, now: datetime) -> tuple[datetime, datetime]:
+    """A session of now was used after the first moment and opened after the second."""
+    said = web.settings.web
+    return now - timedelta(minutes=said.session_minutes), now - timedelta(hours=said.session_hours)
+
+
 def session_lives(web: Web, who: Principal, secret: str, now: datetime) -> bool:
     """Asked by a long stream at each beat: an ended session or a revoked token ends its stream."""
     with web.database.read() as tx:
         if who.is_person:
-            since = now - timedelta(minutes=web.settings.web.session_minutes)
-            return users.find_session(tx, secret, since) is not None
+            return users.find_session(tx, secret, *_lives_since(web, now)) is not None
         return users.find_token(tx, secret) is not None
 
 

@@ -93,6 +93,13 @@ def install(app: Flask) -> None:
 def _answer(error: Exception) -> Response:
     if isinstance(error, Denied):
         response = problem(error.status, _SLUG_OF_STATUS[error.status], str(error))
+        if error.status in (403, 429):  # 401 is every page left open over night; wrong passwords are in the audit
+            rule = request.url_rule.rule if request.url_rule else ""
+            who = getattr(g.get("who"), "name", "")
+            log.warning(
+                "request.denied", request_id=reference_of_request(), status=error.status, method=request.method,
+                path=rule, user=who, detail=str(error),
+            )  # fmt: skip
         if error.status == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="triage"'
         if error.retry_seconds is not None:

@@ -6,10 +6,13 @@ cannot sign in reads without triage (assurance T11). Called by `web` and by `tri
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 
 from argon2 import PasswordHasher
@@ -32,6 +35,12 @@ ROLE_SCOPES: Mapping[str, frozenset[str]] = MappingProxyType(
         "admin": frozenset({"worklist:read", "qa:read", "audit:read", "metrics:read", "admin"}),
         "auditor": frozenset({"audit:read"}),
     }
+)
+_COMMON = Path(__file__).with_name("common_passwords.txt")
+# Words that an attacker tries first here: alone, joined or with a few characters added they protect nothing.
+CONTEXT_WORDS = ("triage", "radiology", "hospital", "password", "pacs", "admin", "welcome")
+_BEYOND_CONTEXT = (
+    6  # characters that must be left of a password without those words and without the user's name
 )
 PASSWORD_LENGTH = 10  # NIST SP 800-63B asks for 8 at least beside other factors; a site's OIDC brings those
 FREE_TRIES = 3
@@ -66,13 +75,15 @@ def create_user(
 ) -> int:
     """Id of the new user.
 
-    raises  Refused for an unknown role or a short password; Conflict when the name is taken
+    raises  Refused for an unknown role or a password that is easily guessed; Conflict when the name is taken
     """
     if role not in ROLE_SCOPES:
         raise Refused(f"role {role!r} is unknown; one of {', '.join(ROLE_SCOPES)}")
     if not name or len(name) > 80 or not name.isprintable() or ":" in name:
         raise Refused("a user name has 1 to 80 printable characters and no colon")
-    user_id = users.add_user(tx, name, role, hash_password(password), now, display_name=display_name)
+    user_id = users.add_user(
+        tx, name, role, hash_password(checked(password, name)), now, display_name=display_name
+    )
     if user_id is None:
         raise Conflict(f"a user called {name} exists")
     audit.append(tx, now, by, "user.added", "user", name, {"role": role})
@@ -84,7 +95,9 @@ def change_password(tx: Connection, name: str, password: str, now: datetime, *, 
     found = users.find_user(tx, name)
     if found is None:
         raise Refused(f"no user is called {name}")
-    users.change_user(tx, name, password_hash=hash_password(password), failures=0, not_before=None)
+    users.change_user(
+        tx, name, password_hash=hash_password(checked(password, name)), failures=0, not_before=None
+    )
     users.close_sessions_of(tx, found["id"])
     audit.append(tx, now, by, "user.password_changed", "user", name)
 
@@ -121,9 +134,26 @@ def change_role(tx: Connection, name: str, role: str, now: datetime, *, by: str)
     audit.append(tx, now, by, "user.role_changed", "user", name, {"from": found["role"], "to": role})
 
 
-def hash_password(password: str) -> str:
+def checked(password: str, name: str) -> str:
+    """The password as it came. raises Refused: too short, much used, or little more than words of this place"""
     if len(password) < PASSWORD_LENGTH:
         raise Refused(f"a password has at least {PASSWORD_LENGTH} characters")
+    lowered = password.casefold()
+    if hashlib.sha256(lowered.encode()).hexdigest()[:16] in _common_passwords() or len(set(lowered)) < 4:
+        raise Refused("this password is among the most used ones; several words in a row are a good one")
+    for word in sorted((*CONTEXT_WORDS, name.casefold()), key=len, reverse=True):
+        lowered = lowered.replace(word, "")
+    if len(lowered) < _BEYOND_CONTEXT:
+        raise Refused("this password is little more than the user's name or a word of this place")
+    return password
+
+
+@functools.cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(line for line in _COMMON.read_text().splitlines() if not line.startswith("#"))
+
+
+def hash_password(password: str) -> str:
     return _hasher.hash(password)
 
 
