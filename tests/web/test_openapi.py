@@ -30,6 +30,7 @@ CONFIG: dict[str, Any] = {
     # Who may is asked by tests/web/test_rights.py, of every path; here the token may everything.
     "generation": {"with-security-parameters": False},
     "checks": {
+        "ignored_auth": {"enabled": False},
         "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "503"]},
         # A form cannot say that a study is read already, or that nobody holds it: 422 says it in words.
         "positive_data_acceptance": {"enabled": False},
