@@ -91,7 +91,7 @@ ARRIVALS_PER_HOUR = 1.1 * READERS / READING_MINUTES * 60
 
 @pytest.mark.parametrize("flagged", [0.8, 1.0])
 def test_under_a_cap_that_fits_the_department_even_a_mad_detector_keeps_the_promise(flagged: float) -> None:
-    """docs/decisions/0009: the cap is a number of the site; at 40 % of its arrivals an hour all flags are as 40 %."""
+    """docs/decisions/0010: the cap is a number of the site; at 40 % of its arrivals an hour all flags are as 40 %."""
     for seed in range(3):
         for word, (worst, first_come) in worst_waits(
             1.1, flagged, seed, int(0.4 * ARRIVALS_PER_HOUR)
