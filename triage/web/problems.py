@@ -93,7 +93,8 @@ def install(app: Flask) -> None:
 def _answer(error: Exception) -> Response:
     if isinstance(error, Denied):
         response = problem(error.status, _SLUG_OF_STATUS[error.status], str(error))
-        if error.status in (403, 429):  # 401 is every page left open over night; wrong passwords are in the audit
+        # 401 is every page left open over night; wrong passwords are in the audit.
+        if error.status in (403, 429):
             rule = request.url_rule.rule if request.url_rule else ""
             who = getattr(g.get("who"), "name", "")
             log.warning(
