@@ -16,13 +16,17 @@ _TURN, _SCALE, _STRETCH, _SHIFT = math.radians(8), 0.13, 0.10, 0.06
 _LOW_RESOLUTION = 0.2  # part of the batch that goes through 64 pixels
 
 
-def augmented(squares: Tensor, side: int, dice: torch.Generator) -> Tensor:
-    """(batch, SIDE, SIDE) uint8 to (batch, 1, side, side) float32 in about [0, 1]."""
-    films = squares[:, None].float() / 255
-    films = _moved(films, side, dice)
-    films = _through_64_pixels(films, dice)
+def augmented(squares: Tensor, boxes: Tensor, side: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Films and their boxes as training sees them.
+
+    squares, boxes  (batch, SIDE, SIDE) and (batch, layers, SIDE, SIDE) uint8; no layer where no boxes are taught
+    returns         (batch, 1, side, side) float32 in about [0, 1], and the boxes moved with them, in [0, 1]
+    """
+    films = torch.cat([squares[:, None], boxes], dim=1).float() / 255
+    films, boxes = _moved(films, side, dice).split([1, boxes.shape[1]], dim=1)
+    films = _through_64_pixels(films.contiguous(), dice)
     films = _exposed(films, dice)
-    return _covered(films, dice)
+    return _covered(films, dice), boxes
 
 
 def disturbed(squares: Tensor, side: int, dice: torch.Generator) -> Tensor:
@@ -59,7 +63,7 @@ def _moved(films: Tensor, side: int, dice: torch.Generator, *, mirrored: float =
     matrix[:, 1, 0] = mirror * scale * turn.sin()
     matrix[:, 1, 1] = scale / stretch * turn.cos()
     matrix[:, :, 2] = (torch.rand(n, 2, generator=dice) * 2 - 1) * _SHIFT * 2
-    grid = functional.affine_grid(matrix, [n, 1, side, side], align_corners=False)
+    grid = functional.affine_grid(matrix, [n, films.shape[1], side, side], align_corners=False)
     return functional.grid_sample(films, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

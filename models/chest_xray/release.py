@@ -29,25 +29,19 @@ from triage.detectors._film import resized
 from triage.detectors._nets2d import build
 from triage.detectors._runtime import OpenVinoNetwork, load_safetensors
 from triage.detectors.calibration import (
+    LIMITS,
     Calibration,
-    OperatingPoint,
     Platt,
     fit_platt,
+    operating_point,
+    pushed,
     threshold_within_budget,
 )
 from triage.detectors.releases import seal_release
-from triage.domain.finding import FINDING_CODES, PriorityClass
+from triage.domain.finding import FINDING_CODES
 
-# By class (standards 13.3): share of films that its flags may take together, least sensitivity, least PPV.
-LIMITS = {
-    PriorityClass.CRITICAL: (0.03, 0.80, 0.20),
-    PriorityClass.HIGH: (0.10, 0.75, 0.20),
-    PriorityClass.ELEVATED: (0.25, 0.70, 0.10),
-}
 # The constancy check lives from it and a missed one costs most: pushed although it is below its floor.
 KEPT_BELOW_FLOOR = ("pneumothorax",)
-ENOUGH = 20  # positives below which a sensitivity says too little to push a finding on; standards 11.10
-MODERATE, HIGH = 0.2, 0.5  # calibrated probability from which a reader sees these bands
 # What the films of the set cannot teach or test; the number is of labelled positives.
 NOT_COVERED = {"fracture": 2, "tuberculosis": 0, "pneumoperitoneum": 0, "pneumomediastinum": 0,
                "calcification": 0, "widened mediastinum": 0, "tubes and lines": 0}  # fmt: skip
@@ -104,14 +98,13 @@ def calibrated(
         probabilities[name] = np.array([lines[name].probability(float(v)) for v in values])
         least = lines[name].probability(_between_phantoms(phantoms.labels[:, column], of_phantoms[:, column]))
         measured[name] = _at_budget(name, truth, probabilities[name], least)
-    pushed = _pushed(measured)
+    flagging = pushed(measured, KEPT_BELOW_FLOOR)
     points = {}
     for column, name in enumerate(FINDINGS):
         truth, _ = _known(films, logits, column)
-        low = float(np.quantile(probabilities[name][truth], 0.1))
-        actionable = measured[name]["cut"] if name in pushed else None
-        moderate = MODERATE if actionable is None else min(MODERATE, actionable)
-        points[name] = OperatingPoint(min(low, moderate), moderate, HIGH, actionable)
+        points[name] = operating_point(
+            probabilities[name][truth], measured[name]["cut"] if name in flagging else None
+        )
     return Calibration(lines, points), measured
 
 
@@ -140,29 +133,14 @@ def _at_budget(
     limits = LIMITS.get(FINDING_CODES[name].priority_class)
     if limits is None:
         return counts
-    cut = max(threshold_within_budget(probability, limits[0]), float(np.nextafter(least, 2.0)))
+    cut = max(threshold_within_budget(probability, limits.budget), float(np.nextafter(least, 2.0)))
     flagged = probability >= cut
     hits = float((flagged & truth).sum())
     return counts | {
-        "budget": limits[0], "cut": cut, "flagged": float(flagged.mean()),
-        "sensitivity": hits / float(truth.sum()), "sensitivity_floor": limits[1],
-        "ppv": hits / max(float(flagged.sum()), 1.0), "ppv_floor": limits[2],
+        "budget": limits.budget, "cut": cut, "flagged": float(flagged.mean()),
+        "sensitivity": hits / float(truth.sum()), "sensitivity_floor": limits.sensitivity,
+        "ppv": hits / max(float(flagged.sum()), 1.0), "ppv_floor": limits.ppv,
     }  # fmt: skip
-
-
-def _pushed(measured: dict[str, dict[str, float]]) -> set[str]:
-    """Findings that are actionable: at most one of a class, since each was measured with the whole budget."""
-    best: dict[PriorityClass, str] = {}
-    for name, row in measured.items():
-        if "cut" not in row:
-            continue
-        enough = row["sensitivity"] >= row["sensitivity_floor"] and row["ppv"] >= row["ppv_floor"]
-        enough = enough and row["positives"] >= ENOUGH
-        kind = FINDING_CODES[name].priority_class
-        better = kind not in best or row["sensitivity"] > measured[best[kind]]["sensitivity"]
-        if (enough or name in KEPT_BELOW_FLOOR) and better:
-            best[kind] = name
-    return set(best.values())
 
 
 def converted(module: nn.Module, side: int, out: Path) -> None:

@@ -25,9 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.chest_xray.augment import augmented, plain
+from models.chest_xray.boxes import load_boxes, stacked
 from models.chest_xray.films import AUXILIARY, FINDINGS, SHARED, Films, balancing_weights, join, load_films
 from models.chest_xray.insertion import load_inserted
 from models.chest_xray.phantoms import load_phantoms
+from models.chest_xray.projection import load_projected
+from triage.detectors._film import SIDE
 from triage.detectors._nets2d import FilmNet
 from triage.domain.statistics import auc
 
@@ -48,11 +51,15 @@ class Recipe:
     average: float = 0.997  # of the weights, per step
     balance: bool = True  # weight folder and view away
     auxiliary: float = 0.3  # weight of the losses of sex, age, view ...
+    boxes: float = 0.0  # weight of the loss of the lung opacity map against radiologists' boxes
     seed: int = 1
 
 
 # How often a film of each source is drawn, against one NIH film; phantoms end near a tenth of a batch.
-SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 1.0, "inserted": 0.7}
+SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 1.0, "inserted": 0.7,
+         "projected": 0.7}  # fmt: skip
+
+_NO_BOXES = torch.zeros((1, 0, SIDE, SIDE), dtype=torch.uint8)
 
 
 class Learner(nn.Module):
@@ -63,10 +70,10 @@ class Learner(nn.Module):
         self.film = FilmNet(len(FINDINGS), recipe.widths, recipe.blocks, recipe.dropout)
         self.auxiliary = nn.Linear(recipe.widths[-1], len(AUXILIARY))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.film.trunk(x)
-        logits, _ = self.film.pooled(features)
-        return torch.cat([logits, self.auxiliary(features.mean((2, 3)))], dim=1)
+        logits, maps = self.film.pooled(features)
+        return torch.cat([logits, self.auxiliary(features.mean((2, 3)))], dim=1), maps
 
 
 def training_rows(films: Films, fold: int) -> NDArray[np.int64]:
@@ -89,6 +96,15 @@ def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, auxiliary: float) -
     return main + auxiliary * side
 
 
+def box_loss(maps: Tensor, boxes: Tensor) -> Tensor:
+    """Cross entropy of the cells of lung opacity's map against the share of each that lies in a box, where there is one."""
+    boxed = boxes.flatten(1).amax(1) > 0
+    if not boxed.any():
+        return maps.sum() * 0.0
+    share = functional.adaptive_avg_pool2d(boxes[boxed], maps.shape[-2:])[:, 0]
+    return functional.binary_cross_entropy_with_logits(maps[boxed, FINDINGS.index("lung_opacity")], share)
+
+
 def sampling_odds(films: Films) -> NDArray[np.float64]:
     """Films of each source by SHARE; those that carry a rare finding more often, up to three times."""
     odds = np.array([SHARE[s] for s in films.source])
@@ -99,8 +115,14 @@ def sampling_odds(films: Films) -> NDArray[np.float64]:
     return odds / odds.sum()
 
 
-def train(films: Films, fold: int, recipe: Recipe, work: Path, device: str) -> Path:
-    """One network without `fold`; returns the folder that holds cycle1, cycle2 ... with weights and recipe."""
+def train(
+    films: Films, fold: int, recipe: Recipe, work: Path, device: str,
+    boxes: dict[str, NDArray[np.uint8]], start: Path | None = None,
+) -> Path:  # fmt: skip
+    """One network without `fold`; returns the folder that holds cycle1, cycle2 ... with weights and recipe.
+
+    boxes  by film id, from `boxes.load_boxes`; start: the checkpoint.pt of a run to go on from, with a new schedule
+    """
     out = work / f"fold{fold}"
     out.mkdir(parents=True, exist_ok=True)
     part, held_out = films.take(training_rows(films, fold)), films.take(held_out_rows(films, fold))
@@ -110,9 +132,11 @@ def train(films: Films, fold: int, recipe: Recipe, work: Path, device: str) -> P
     averaged = Learner(recipe).to(device).to(memory_format=torch.channels_last).eval()
     averaged.load_state_dict(learner.state_dict())
     optimiser = torch.optim.AdamW(learner.parameters(), recipe.rate, weight_decay=recipe.decay)
-    start = _resume(out, learner, averaged, optimiser)
+    if start:
+        _resume(start, learner, averaged, optimiser)
+    first = _resume(out / "checkpoint.pt", learner, averaged, optimiser)
     odds, began = sampling_odds(part), time.monotonic()
-    for step in range(start, recipe.steps * recipe.cycles):
+    for step in range(first, recipe.steps * recipe.cycles):
         _set_rate(optimiser, recipe, step)
         dice = np.random.default_rng(
             [recipe.seed, fold, step]
@@ -120,12 +144,20 @@ def train(films: Films, fold: int, recipe: Recipe, work: Path, device: str) -> P
         rows = dice.choice(len(part), recipe.batch, p=odds)
         torch_dice = torch.Generator().manual_seed(int(dice.integers(2**62)))
         rows = np.sort(rows)
-        batch = augmented(torch.from_numpy(part.squares[rows]), recipe.side, torch_dice).to(device)
+        drawn = torch.from_numpy(stacked(boxes, [part.ids[i] for i in rows])) if recipe.boxes else _NO_BOXES
+        batch, boxed = augmented(
+            torch.from_numpy(part.squares[rows]),
+            drawn.expand(recipe.batch, -1, -1, -1),
+            recipe.side,
+            torch_dice,
+        )
         labels, weight = torch.from_numpy(part.labels[rows]), torch.from_numpy(weights[rows])
         learner.train()
         with torch.autocast(device, torch.bfloat16):
-            logits = learner(batch.to(memory_format=torch.channels_last))
+            logits, maps = learner(batch.to(device, memory_format=torch.channels_last))
         loss = loss_of(logits.float(), labels.to(device), weight.to(device), recipe.auxiliary)
+        if recipe.boxes:
+            loss = loss + recipe.boxes * box_loss(maps.float(), boxed.to(device))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 2.0)
@@ -155,7 +187,7 @@ def predicted(learner: nn.Module, films: Films, recipe: Recipe, device: str) -> 
     logits = []
     for begin in range(0, len(films), 64):
         batch = plain(torch.from_numpy(films.squares[begin : begin + 64]), recipe.side).to(device)
-        logits.append((learner(batch) + learner(batch.flip(3))).float().cpu().numpy() / 2)
+        logits.append((learner(batch)[0] + learner(batch.flip(3))[0]).float().cpu().numpy() / 2)
     return np.concatenate(logits)
 
 
@@ -194,10 +226,10 @@ def _checkpoint(out: Path, learner: nn.Module, averaged: nn.Module, optimiser: A
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
 
 
-def _resume(out: Path, learner: nn.Module, averaged: nn.Module, optimiser: Any) -> int:
-    if not (out / "checkpoint.pt").exists():
+def _resume(checkpoint: Path, learner: nn.Module, averaged: nn.Module, optimiser: Any) -> int:
+    if not checkpoint.exists():
         return 0
-    state = torch.load(out / "checkpoint.pt", weights_only=True)  # our own file; never unpickles code
+    state = torch.load(checkpoint, weights_only=True)  # our own file; never unpickles code
     learner.load_state_dict(state["learner"])
     averaged.load_state_dict(state["averaged"])
     optimiser.load_state_dict(state["optimiser"])
@@ -221,6 +253,8 @@ def main() -> None:
     )
     parser.add_argument("--phantoms", type=Path, help="films of models.chest_xray.phantoms for the mix")
     parser.add_argument("--inserted", type=Path, help="films of models.chest_xray.insertion for the mix")
+    parser.add_argument("--projected", type=Path, help="films of models.chest_xray.projection for the mix")
+    parser.add_argument("--start", type=Path, help="checkpoint.pt of a finished run to go on from")
     parser.add_argument("--fold", type=int, default=0, help="held out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the recipe")
@@ -232,10 +266,13 @@ def main() -> None:
     films = load_films(arguments.data, arguments.work.parent / "cxr-cache")
     if arguments.inserted:
         films = join(films, load_inserted(films, arguments.inserted))
+    if arguments.projected:
+        films = join(films, load_projected(arguments.projected))
     if arguments.phantoms:
         films = join(films, load_phantoms(arguments.phantoms))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(films, arguments.fold, recipe, arguments.work, device)
+    boxes = load_boxes(arguments.data) if recipe.boxes else {}
+    train(films, arguments.fold, recipe, arguments.work, device, boxes, arguments.start)
 
 
 if __name__ == "__main__":

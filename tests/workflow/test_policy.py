@@ -119,6 +119,7 @@ def test_the_rule_tester_says_class_and_reasons() -> None:
 def test_two_persons_make_a_release_active_and_one_brings_back_the_last(sown: Sown) -> None:
     with sown.database.write() as tx:
         new = runs.register_release(tx, "chest_xray", "2.0.0", "digest-2", [], NOON)
+        runs.note_acceptance(tx, new, calibrated=True, constancy={"finding": "pneumothorax", "flagged": True})
         old = next(r["id"] for r in runs.releases(tx, "active") if r["detector"] == "chest_xray")
         audit.append(tx, NOON, "triage", "release.activated", "release", old, {})
         with pytest.raises(Refused, match="was active before"):

@@ -186,6 +186,10 @@ def _aside(settings: Settings, detector: str, version: str, to: str, reason: str
     now = datetime.now(UTC)
     database = open_database(settings)
     release_id = _registered(settings, database, release, now)
+    if to == "shadow" and release.calibrated:  # the page that proposes it cannot ask the phantom
+        answer = acceptance.phantom_answer(release, settings.runtime, places_of(settings))
+        with database.write() as tx:
+            runs.note_acceptance(tx, release_id, calibrated=True, constancy=answer)
     with database.write() as tx:
         activation.move(tx, release_id, to, actor(), reason or "command line", now)
     say(f"{release.title} is now {to}")

@@ -6,18 +6,37 @@ Fitted on films that the network did not learn from (standards 11.4); a site can
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from triage.domain.finding import Band, Finding, Location
+from triage.domain.finding import FINDING_CODES, Band, Finding, Location, PriorityClass
 
 # Prior of a Platt fit in logits: with few positives the slope stays near 1 and no sign is ever turned round.
 _SLOPE_SPREAD = 0.5
 _LEAST_SLOPE = 0.05
+
+ENOUGH = 20  # positives, and negatives, below which a line and a sensitivity say too little; standards 11.10
+MODERATE, HIGH = 0.2, 0.5  # calibrated probability from which a reader sees these bands
+
+
+class Limits(NamedTuple):
+    """What a priority class allows and demands (standards 13.3)."""
+
+    budget: float  # share of films that its flags may take together
+    sensitivity: float  # a finding below these two floors is stored, not pushed
+    ppv: float
+
+
+LIMITS = {
+    PriorityClass.CRITICAL: Limits(0.03, 0.80, 0.20),
+    PriorityClass.HIGH: Limits(0.10, 0.75, 0.20),
+    PriorityClass.ELEVATED: Limits(0.25, 0.70, 0.10),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,34 @@ class OperatingPoint:
         if probability >= self.high:
             return Band.HIGH
         return Band.MODERATE if probability >= self.moderate else Band.LOW
+
+
+def operating_point(of_positives: NDArray[np.float64], actionable: float | None) -> OperatingPoint:
+    """The cuts of a finding: of_positives are the probabilities of true films; no flag lies below its own band."""
+    moderate = MODERATE if actionable is None else min(MODERATE, actionable)
+    low = float(np.quantile(of_positives, 0.1))
+    return OperatingPoint(min(low, moderate), moderate, HIGH, actionable)
+
+
+def pushed(measured: Mapping[str, Mapping[str, Any]], kept: Container[str] = ()) -> set[str]:
+    """Findings that are actionable: of each class the most sensitive that reaches the class's floors, on ENOUGH positives.
+
+    At most one of a class, since each was measured with the whole budget. Findings in `kept` need not reach the floors.
+    measured  by finding: positives and, where its class has limits, cut, sensitivity, ppv (None where nothing was flagged)
+    """
+    best: dict[PriorityClass, str] = {}
+    for name, row in measured.items():
+        kind = FINDING_CODES[name].priority_class
+        if "cut" not in row or not (name in kept or _reaches(row, LIMITS[kind])):
+            continue
+        if kind not in best or row["sensitivity"] > measured[best[kind]]["sensitivity"]:
+            best[kind] = name
+    return set(best.values())
+
+
+def _reaches(row: Mapping[str, Any], limits: Limits) -> bool:
+    known = row["positives"] >= ENOUGH and row["ppv"] is not None
+    return known and row["sensitivity"] >= limits.sensitivity and row["ppv"] >= limits.ppv
 
 
 @dataclass(frozen=True)

@@ -20,28 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triage.detectors.calibration import (
+    ENOUGH,
+    LIMITS,
     Calibration,
-    OperatingPoint,
     Platt,
     fit_platt,
+    operating_point,
+    pushed,
     threshold_within_budget,
 )
 from triage.detectors.protocol import FilmDetector
 from triage.detectors.releases import Release, new_folder, seal_release
 from triage.domain import statistics
 from triage.domain.errors import Refused
-from triage.domain.finding import FINDING_CODES, PriorityClass
+from triage.domain.finding import FINDING_CODES
 from triage.domain.image import Radiograph
 from triage.qa.evaluate_films import Scored, read_cases, score
 
-ENOUGH = 20  # positives, and negatives, below which a line and a sensitivity say too little; standards 11.10
-# By class (standards 13.3): share of films that its flags may take together, least sensitivity, least PPV.
-LIMITS = {
-    PriorityClass.CRITICAL: (0.03, 0.80, 0.20),
-    PriorityClass.HIGH: (0.10, 0.75, 0.20),
-    PriorityClass.ELEVATED: (0.25, 0.70, 0.10),
-}
-MODERATE, HIGH = 0.2, 0.5  # calibrated probability from which a reader sees these bands
 _RESAMPLES = 200
 _CERTAIN = 1e-7
 
@@ -102,13 +97,11 @@ def fitted(scored: Scored, before: Calibration) -> tuple[Calibration, dict[str, 
         fits[name] = truth, probability
         row |= {"calibrated": True} | _intervals(truth, logits, patients, lines[name])
         row |= _at_budget(name, truth, probability)
-    pushed = _pushed(measured)
+    flagging = pushed(measured)
     for name, (truth, probability) in fits.items():
-        cut = measured[name]["cut"] if name in pushed else None
-        moderate = MODERATE if cut is None else min(MODERATE, cut)
-        low = float(np.quantile(probability[truth], 0.1))
-        points[name] = OperatingPoint(min(low, moderate), moderate, HIGH, cut)
-        measured[name]["pushed"] = name in pushed
+        cut = measured[name]["cut"] if name in flagging else None
+        points[name] = operating_point(probability[truth], cut)
+        measured[name]["pushed"] = name in flagging
     return Calibration(lines, points), measured
 
 
@@ -152,14 +145,14 @@ def _at_budget(name: str, truth: NDArray[np.bool_], probability: NDArray[np.floa
     limits = LIMITS.get(FINDING_CODES[name].priority_class)
     if limits is None:
         return {}
-    cut = threshold_within_budget(probability, limits[0])
+    cut = threshold_within_budget(probability, limits.budget)
     flagged = probability >= cut
     hits = int((flagged & truth).sum())
     row: dict[str, Any] = {
-        "budget": limits[0],
+        "budget": limits.budget,
         "cut": cut,
-        "sensitivity_floor": limits[1],
-        "ppv_floor": limits[2],
+        "sensitivity_floor": limits.sensitivity,
+        "ppv_floor": limits.ppv,
     }
     for word, part, whole in (
         ("flagged", int(flagged.sum()), len(truth)),
@@ -177,20 +170,6 @@ def _at_budget(name: str, truth: NDArray[np.bool_], probability: NDArray[np.floa
 
 def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
-
-
-def _pushed(measured: dict[str, dict[str, Any]]) -> set[str]:
-    """Of each class the most sensitive finding that reaches the floors of its class."""
-    best: dict[PriorityClass, str] = {}
-    for name, row in measured.items():
-        if "cut" not in row or row["ppv"] is None:
-            continue
-        if row["sensitivity"] < row["sensitivity_floor"] or row["ppv"] < row["ppv_floor"]:
-            continue
-        kind = FINDING_CODES[name].priority_class
-        if kind not in best or row["sensitivity"] > measured[best[kind]]["sensitivity"]:
-            best[kind] = name
-    return set(best.values())
 
 
 def _card(release: Release, content: dict[str, Any]) -> str:

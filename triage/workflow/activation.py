@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
 from triage.store import audit, proposals, runs
+from triage.workflow.releases import on_disk
 
 
 def propose(tx: Connection, release_id: int, by: str, reason: str, now: datetime) -> int:
@@ -20,6 +21,7 @@ def propose(tx: Connection, release_id: int, by: str, reason: str, now: datetime
         raise Refused(
             "nobody calibrated this release: its probabilities mean nothing here (triage models calibrate)"
         )
+    _require_phantom(release)
     _check_reason(reason)
     if any(p["state"] == "open" and p["release_id"] == release_id for p in proposals.listing(tx)):
         raise Conflict("this is proposed already; a second person confirms it")
@@ -70,6 +72,20 @@ def roll_back(tx: Connection, release_id: int, by: str, reason: str, now: dateti
         raise Refused("only a release that was active before can be brought back by one person; propose it")
     runs.activate_release(tx, release_id)
     _note(tx, now, by, "release.activated", release, reason, rolled_back=True)
+
+
+def _require_phantom(release: dict[str, Any]) -> None:
+    """Shipped releases were made to flag the constancy phantom; of one of the site's own the answer must be on record.
+
+    It is asked where the networks can run, by `triage models shadow` and `activate`; pages never load one.
+    """
+    if release["constancy"] is None and release["digest"] not in {
+        r.digest for r in on_disk(release["detector"])
+    }:
+        raise Refused(
+            "its answer to the constancy phantom is not on record: run triage models shadow "
+            f"{release['detector']} {release['version']}, then propose it"
+        )
 
 
 def _release(tx: Connection, release_id: int) -> dict[str, Any]:
