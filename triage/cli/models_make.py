@@ -9,6 +9,7 @@ import click
 
 from triage.cli.common import actor, open_database, result, say
 from triage.cli.main import State
+from triage.detectors.calibration import ENOUGH
 from triage.detectors.imported import by_name, importing, importing_scan, ready
 from triage.detectors.imported.card import read_card
 from triage.detectors.releases import Release, active_release
@@ -123,7 +124,7 @@ def calibrate(
 
 def _words(row: dict[str, object]) -> str:
     if not row["calibrated"]:
-        return f"too few for a calibration ({calibrate_films.ENOUGH} of each kind are needed): as it was"
+        return f"too few for a calibration ({ENOUGH} of each kind are needed): as it was"
     return f"AUC {row['auc']:.3f}, {'pushed' if row['pushed'] else 'stored, not pushed'}"
 
 

@@ -126,14 +126,12 @@ def _smoothed_down(edge: int, side: int) -> sparse.csr_array:
     kernel = np.exp(-0.5 * (steps / spread) ** 2) if reach else np.ones(1)
     at = (np.arange(side) + 0.5) * factor - 0.5
     below = np.floor(at).astype(np.int64)
-    weights = sparse.csr_array((side, edge), dtype=np.float64)
+    weights = np.zeros((side, edge))
     for near, share in ((below, 1 - (at - below)), (below + 1, at - below)):
-        columns = near[:, None] + steps
-        values = share[:, None] * kernel / kernel.sum()
-        inside = (columns >= 0) & (columns < edge) & ((near >= 0) & (near < edge))[:, None]
-        rows = np.broadcast_to(np.arange(side)[:, None], columns.shape)
-        weights += sparse.csr_array((values[inside], (rows[inside], columns[inside])), shape=(side, edge))
-    return weights.astype(np.float32)
+        reached = near[:, None] + steps
+        inside = (reached >= 0) & (reached < edge) & ((near >= 0) & (near < edge))[:, None]
+        weights[np.nonzero(inside)[0], reached[inside]] += (share[:, None] * kernel / kernel.sum())[inside]
+    return sparse.csr_array(weights.astype(np.float32))
 
 
 def _by_short_side(to: PictureInput, pixels: Array) -> tuple[Array, Box]:
