@@ -144,7 +144,11 @@ class Sown:
 
 def sow(path: Path, now: datetime) -> Sown:
     """An empty site in a SQLite file: tables, policy, two releases, one user a role (name = role)."""
-    database = Database(f"sqlite:///{path}")
+    return sow_in(Database(f"sqlite:///{path}"), now)
+
+
+def sow_in(database: Database, now: datetime) -> Sown:
+    """As `sow`, in an empty database of either kind."""
     metadata.create_all(database.engine)
     with database.write() as tx:
         policies.ensure_first(tx, now - timedelta(days=1))
