@@ -19,6 +19,7 @@ from babel.messages.pofile import read_po, write_po
 from triage.domain.finding import FINDING_CODES
 from triage.domain.suitability import SENTENCES
 from triage.web import language
+from triage.web.qa_phrases import PHRASES
 
 WEB = Path(language.__file__).parent
 PACKAGE = WEB.parent
@@ -53,7 +54,7 @@ def server_texts() -> Catalog:
     refusing = [(name, "python") for name in REFUSING]
     for file, line, message, *_rest in extract_from_dir(PACKAGE, refusing, {}, REFUSALS):
         found.add(message, locations=[(file, line)])
-    for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES):
+    for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES, *PHRASES):
         found.add(text)
     return found
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from flask import Response, make_response, redirect, request
-from markupsafe import Markup
 from pydantic import Field
 
 from triage.domain.errors import Refused
@@ -25,7 +24,7 @@ from triage.qa.boards.chart import Chart
 from triage.qa.pdf import to_pdf
 from triage.qa.report import harmless
 from triage.store import double_reads, quality
-from triage.web import models
+from triage.web import models, qa_words
 from triage.web.context import Call, Route, stamp
 from triage.web.text_pages import render
 from triage.workflow import quality as acts
@@ -86,12 +85,7 @@ def chart_page(call: Call, number: int) -> str:
 
 
 def _shown(chart: Chart) -> dict[str, Any]:
-    cells = [["" if cell is None else cell for cell in row] for row in chart.rows]
-    return chart.as_json() | {
-        "rows": cells,
-        "svg": Markup(chart.svg),
-        "linked": sorted(chart.studies),
-    }  # fmt: skip - escaped where drawn
+    return qa_words.chart(chart.as_json(), chart.svg) | {"linked": sorted(chart.studies)}
 
 
 def get_charts(call: Call) -> Any:
@@ -135,7 +129,7 @@ def report_page(call: Call) -> str:
         call,
         "qa.html",
         "qa",
-        report=Markup(qa_page.fragment(report)),
+        report=qa_words.page(qa_page.fragment(report)),
         start=f"{start:%Y-%m-%d}",
         end=f"{end:%Y-%m-%d}",
         closed=report["head"]["closed"],

@@ -1,0 +1,62 @@
+"""The QA pages speak the reader's language to the last phrase; what they keep and export stays English."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+
+from tests.web.conftest import SignedIn
+from tests.web.seed import Sown, a_day, flag, pneumothorax
+
+# Names and signs that are the same in both languages, or that are no words of ours.
+NAMES = re.compile(
+    r"(chest_xray|lung_nodule|triage(_only)?|[Rr]elease|[Ss]igma|[Mm]edian|[Ss]ender|[Kk]appa|[Kk]ernel|nodule|ppv|kVp"
+    r"|Dr\. Qa|index|min|[A-Z][A-Z0-9_]*)(?![a-z])"
+)
+
+
+def _a_month(sown: Sown) -> None:
+    a_day(sown)
+    with sown.database.write() as tx:
+        for n in range(30):
+            scan = n % 3 == 0
+            found = (flag("nodule"),) if scan else (pneumothorax(),) if n % 5 == 0 else ()
+            sown.add_in(
+                tx, minutes_ago=60 * n + 5, findings=found, modality="CT" if scan else "DX",
+                view="" if scan else "PA", sex="FM"[n % 2], age=20 + n,
+            )  # fmt: skip
+    sown.take_back(sown.uids[0])
+
+
+def _phrases(html: str) -> set[str]:
+    main = re.sub(r"<(select|nav|script|title)\b.*?</\1>", "", html[html.index("<main") :], flags=re.DOTALL)
+    return {unescape(node).strip() for node in re.findall(r">([^<>]+)<", main)}
+
+
+@pytest.mark.parametrize("path", ["/qa", "/qa/report", "/qa/charts/2"])
+def test_a_german_reader_finds_no_english_phrase(signed_in: SignedIn, sown: Sown, path: str) -> None:
+    _a_month(sown)
+    reader = signed_in("qa")
+    english, german = (
+        _phrases(reader.get(path, headers={"Accept-Language": language}).get_data(as_text=True))
+        for language in ("en", "de")
+    )
+    left = {p for p in english & german if re.search(r"[A-Za-z]{3}", NAMES.sub("", p))}
+    assert left == set()
+
+
+def test_what_is_exported_is_one_thing_for_all(signed_in: SignedIn, sown: Sown) -> None:
+    _a_month(sown)
+    answers = [
+        signed_in("qa").get("/api/v1/reports/qa/charts", headers={"Accept-Language": language}).get_json()
+        for language in ("en", "de")
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_figures_are_put_in_again_in_their_order(signed_in: SignedIn, sown: Sown) -> None:
+    _a_month(sown)
+    said = signed_in("qa").get("/qa/report", headers={"Accept-Language": "de"}).get_data(as_text=True)
+    assert re.search(r"41 Untersuchungen gingen ein; \d+ davon wollte ein Detektor", said)
