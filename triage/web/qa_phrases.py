@@ -275,5 +275,10 @@ flag
 : log-rank over unequal groups: classes, hours and staffing differ; no proof of cause.
 : studies that arrived in the period; constancy phantoms are never counted.
 : waited longer than the class without AI allows, opened or not.
+# % interval
+since #-#-#
+beyond_bound
+flagged_against_unflagged
+crashed
 """.splitlines()
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from triage.domain.finding import FINDING_CODES
 from triage.web.language import _, current
 
 _NODE = re.compile(r">([^<>]+)<")
@@ -30,12 +31,14 @@ def words(text: str) -> str:
         for index, form in enumerate(_PARTS):
             if parts := form.fullmatch(inner):
                 first, second = words(parts[1]), words(parts[2])
-                said = f"{first} ({second}){parts[3]}" if index == 0 else f"{first}: {second}"
+                said = f"{first} ({second}){words(parts[3])}" if index == 0 else f"{first}: {second}"
                 break
     return text.replace(inner, said)
 
 
 def _phrase(text: str) -> str | None:
+    if text in FINDING_CODES:
+        return _(FINDING_CODES[text].display)
     if (said := _(text)) != text:
         return said
     pattern = _FIGURE.sub("#", text)

@@ -1,0 +1,167 @@
+"""Claim, next and feedback in real Chromium (ux 15: T12 to T17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.web.browser import (
+    MARKS,
+    Visit,
+    cell,
+    choose_row,
+    uids,
+    until,
+)
+from tests.web.conftest import Clock
+from tests.web.seed import Sown, flag
+from triage.store import audit, reading, studies
+from triage.workflow import read
+
+pytestmark = MARKS
+
+
+def test_t12_two_readers_press_enter_and_exactly_one_claims(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    ann, ben = visit("ann"), visit("ben")
+    for page in (ann, ben):
+        choose_row(page, uid)
+    ann.keyboard.press("Enter")
+    ann.wait_for_selector("#panel header")
+    assert "you" in cell(ann, uid, "claim")
+    ben.keyboard.press("Enter")
+    ben.wait_for_selector("dialog[open], .toast.bad")
+    if ben.locator("dialog[open]").count() == 0:  # ben still had the version of before: told so, asks again
+        until(
+            ben, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('Ann')", uid
+        )
+        ben.keyboard.press("Enter")
+    ben.wait_for_selector("dialog[open]")
+    said = ben.inner_text("dialog")
+    assert "Dr. Ann" in said
+    assert "left" in said
+
+
+def test_t13_a_claim_that_ends_is_said_before_and_kept_by_y(visit: Visit, sown: Sown, clock: Clock) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("c")
+    until(page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('you')", uid)
+    clock.forward(minutes=8.5)
+    sown.add()  # any change brings the page the server's time
+    page.wait_for_selector(".toast >> text=Your claim on Doe, Jane")
+    page.keyboard.press("y")
+    page.wait_for_selector(".toast >> text=Kept for another 10 minutes")
+    clock.forward(minutes=10.5)
+    with sown.database.write() as tx:
+        assert read.free_expired(tx, clock()) == 1
+    until(
+        page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.trim() === 'free'", uid
+    )
+
+
+def test_t14_a_take_over_has_a_reason_and_the_first_reader_sees_it(visit: Visit, sown: Sown) -> None:
+    uid = sown.add()
+    ann, ben = visit("ann"), visit("ben")
+    choose_row(ann, uid)
+    ann.keyboard.press("c")
+    until(ben, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('Ann')", uid)
+    choose_row(ben, uid)
+    ben.keyboard.press("Enter")
+    ben.wait_for_selector("dialog[open]")
+    ben.keyboard.press("1")
+    ben.wait_for_selector("#panel header")
+    until(ann, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('Ben')", uid)
+    with sown.database.read() as tx:
+        taken = [
+            e for e in audit.events(tx, object_kind="study", object_id=uid) if e["act"] == "study.taken_over"
+        ]
+    assert taken[0]["detail"]["from"] == "ann"
+    assert taken[0]["detail"]["reason"]
+
+
+def test_t15_next_gives_three_readers_different_studies_best_first(visit: Visit, sown: Sown) -> None:
+    with sown.database.write() as tx:
+        for n in range(20):
+            sown.add_in(tx, minutes_ago=100 - n, findings=(flag("nodule"),) if n % 4 == 0 else ())
+    pages = [visit(name) for name in ("ann", "ben", "cleo")]
+    expected = uids(pages[0])
+    taken = []
+    for turn in range(9):
+        page = pages[turn % 3]
+        before = page.evaluate("document.querySelector('#panel header')?.dataset.uid ?? ''")
+        page.keyboard.press("n")
+        until(page, "u => (document.querySelector('#panel header')?.dataset.uid ?? '') !== u", before)
+        taken.append(page.evaluate("document.querySelector('#panel header').dataset.uid"))
+    assert taken == expected[:9]
+
+
+def test_asking_for_a_held_study_is_told_to_both(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(patient="Doe^Jane")
+    ann, ben = visit("ann"), visit("ben")
+    choose_row(ann, uid)
+    ann.keyboard.press("c")
+    until(ben, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('Ann')", uid)
+    choose_row(ben, uid)
+    ben.keyboard.press("Enter")
+    ben.click("dialog[open] >> text=ask Dr. Ann for it instead")
+    ann.wait_for_selector(".toast >> text=Dr. Ben asks you for Doe, Jane")
+    ann.keyboard.press("r")
+    ben.wait_for_selector(".toast >> text=Doe, Jane F 67y is free now")
+
+
+def test_the_panel_follows_the_row_and_a_late_answer_shows_no_other_patient(visit: Visit, sown: Sown) -> None:
+    for n in range(4):
+        sown.add(patient=f"Person{n}^Row", minutes_ago=50 - n)
+    page = visit("ann")
+    order = uids(page)
+    choose_row(page, order[0])
+    page.keyboard.press("w")
+    page.wait_for_selector("#panel header")
+    slow = order[1]
+    page.context.route(f"**/worklist/{slow}/panel", lambda r: (page.wait_for_timeout(600), r.continue_()))
+    page.click(f'tr[data-uid="{order[1]}"] .c-pat')
+    page.click(f'tr[data-uid="{order[2]}"] .c-pat')
+    until(page, "u => document.querySelector('#panel header').dataset.uid === u", order[2])
+    page.wait_for_timeout(900)
+    assert page.evaluate("document.querySelector('#panel header').dataset.uid") == order[2]
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    until(page, "u => document.querySelector('#panel header').dataset.uid === u", order[0])
+
+
+# --- feedback ----------------------------------------------------------------------------------------------------------
+
+
+def _feedback(sown: Sown, uid: str) -> list[dict[str, Any]]:
+    with sown.database.read() as tx:
+        return reading.feedback_of(tx, studies.find_study(tx, uid) or 0)
+
+
+def test_t16_disagree_with_a_digit_then_undo(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(findings=(flag("nodule"),))
+    sown.add()
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#panel header")
+    order = uids(page)
+    page.keyboard.press("d")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("2")
+    page.wait_for_selector(".toast >> text=Disagreed")
+    stored = _feedback(sown, uid)
+    assert (stored[0]["verdict"], stored[0]["chip"]) == ("disagree", "known")
+    page.keyboard.press("z")
+    page.wait_for_selector(".toast >> text=Taken back")
+    assert _feedback(sown, uid)[0]["withdrawn_at"] is not None
+    assert uids(page) == order
+
+
+def test_t17_agreeing_before_opening_is_refused_with_words(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(findings=(flag("nodule"),))
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("a")
+    page.wait_for_selector(".toast.bad >> text=open the study before you judge it")
+    assert _feedback(sown, uid) == []
