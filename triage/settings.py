@@ -146,6 +146,17 @@ class Hl7Settings(_Table):
     insecure_plain: bool = False  # true: a non-loopback address without TLS is meant
 
 
+class FhircastSettings(_Table):
+    """[fhircast]: a hub that hears which study a reader opened."""
+
+    url: str = ""  # hub.url, https; "" switches it off
+    topic: Annotated[str, Field(max_length=200)] = "{reader}"  # hub.topic; {reader} is the user's name
+    token_file: Path | None = None  # sent as Bearer
+    secret_file: Path | None = None  # key of X-Hub-Signature, HMAC-SHA256 over the body
+    timeout_seconds: Seconds = 5.0
+    allow_private: bool = False  # the hub may have a private address, and speak http
+
+
 class RouteSettings(_Table):
     """[[routes]]: one way out for alerts."""
 
@@ -171,7 +182,9 @@ class RouteSettings(_Table):
     sender: Address = ""  # mail
     recipients: tuple[Address, ...] = ()  # mail; empty: only who is on call (a rung with on_call)
     patient_data: Literal["none", "initials"] = "none"  # mail: initials adds the initials and the place
-    link: str = ""  # mail: address of the phone page
+    link: str = (
+        ""  # mail, webhook: address of the phone page (https://.../m); a result gets a link that works once
+    )
     result: Literal["DiagnosticReport", "Observation"] = (
         "DiagnosticReport"  # fhir: some take no reports by software
     )
@@ -306,6 +319,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     oidc: OidcSettings = OidcSettings()
     hl7: Hl7Settings = Hl7Settings()
+    fhircast: FhircastSettings = FhircastSettings()
     folder: FolderSettings = FolderSettings()
     pull: tuple[PullSettings, ...] = ()
     perform: tuple[PerformSettings, ...] = ()
@@ -363,6 +377,11 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database.url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'triage.db'}"
+
+    @property
+    def reports_cite_segmentations(self) -> bool:
+        """No report may name a segmentation that its peer does not get; there is one report for all peers."""
+        return all("seg" in o.objects for o in self.outlets if "sr" in o.objects)
 
     @property
     def time_zone(self) -> ZoneInfo:

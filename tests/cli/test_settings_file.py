@@ -15,3 +15,12 @@ def test_settings_written_as_toml_are_read_back_the_same(tmp_path: Path) -> None
         file = tmp_path / "triage.toml"
         file.write_text(as_toml(made.model_dump(mode="json", exclude={"database", "broker"})))
         assert load(file) == made
+
+
+def test_no_report_names_a_segmentation_that_one_of_its_peers_does_not_get() -> None:
+    def cites(*objects: tuple[str, ...]) -> bool:
+        outlets = [{"peer": f"p{i}", "objects": o} for i, o in enumerate(objects)]
+        return Settings.model_validate({"outlets": outlets}).reports_cite_segmentations
+
+    assert cites() and cites(("sr", "kos", "seg")) and cites(("kos",))
+    assert not cites(("sr", "seg"), ("sr", "kos"))

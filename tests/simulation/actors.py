@@ -320,6 +320,8 @@ def clockwork(world: World, process: str) -> Steps:
                 yield 0.0
                 world.broker.put(wake, world.ms)
                 if "no_sweeper" not in world.mistakes:
+                    sweep.climb_due(world.database, SITE, world.now, new_id)
+                    yield 0.0
                     with world.database.write() as tx:
                         wake = sweep.sweep(tx, SITE, new_id, world.now())
                     yield 0.0
@@ -359,7 +361,9 @@ def courier(world: World, process: str, route: str) -> Steps:
             world.touched = True
             yield 0.0
             with world.database.write() as tx:
-                relay.record(tx, row, answer, world.draw(name), world.now())
+                relay.record(
+                    tx, row, answer, world.draw(name), world.now(), ids=world.ids(name), ladder=SITE.ladder
+                )
         except Unavailable:
             continue
 

@@ -18,6 +18,7 @@ from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.store import alerts, policies, runs, studies
+from triage.workflow.read import CLAIM_LENGTH
 
 Event = tuple[Any, ...]
 FAULTS = (
@@ -230,6 +231,9 @@ def _peer(world: World, route: str, mode: str) -> None:
 
 def _skew(world: World, seconds: int) -> None:
     world.set_skew(timedelta(seconds=seconds))
+    # Set back, claims are brought back with it: set forward again before they end, they have ended.
+    latest = world.now() + CLAIM_LENGTH
+    world.grants = {i: replace(g, until=min(g.until, latest)) for i, g in world.grants.items()}
 
 
 def _busy(world: World, units: int) -> None:

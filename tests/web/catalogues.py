@@ -34,11 +34,15 @@ STATES = (
     "open", "acknowledged", "closed", "withdrawn", "exhausted", "waiting", "delivered", "parked", "cancelled",
     "receiving", "complete", "wanted", "written", "sent", "stored", "agree", "disagree", "missed",
     "reader", "lead", "qa", "admin", "auditor", "study", "alert", "user", "token", "worklist", "instance", "release",
+    "received", "applied", "ignored", "refused", "result", "withdrawal", "correction", "retry", "in", "out",
     "policy", "peer", "view", "active", "shadow", "retired", "routine order", "critical", "high",
     "elevated", "routine", "requested", "running", "completed", "not_analysed", "failed", "superseded",
 )  # fmt: skip
 REFUSING = (
-    *(f"workflow/{name}.py" for name in ("read", "bulk", "activation", "policy", "accounts", "peering")),
+    *(
+        f"workflow/{name}.py"
+        for name in ("read", "bulk", "activation", "policy", "accounts", "peering", "messages")
+    ),
     *(f"web/{name}.py" for name in ("admin", "api_views", "api_worklist", "api_studies", "replay", "shapes")),
 )
 MADE = datetime(2026, 1, 1, tzinfo=UTC)  # a date of today would make every compilation another file
@@ -62,7 +66,10 @@ def server_texts() -> Catalog:
 def script_texts() -> Catalog:
     found = Catalog(project="triage", charset="utf-8")
     for file, line, message, *_rest in extract_from_dir(
-        WEB / "static" / "js", [("**.js", "javascript")], {}, {"t": None, "tn": (1, 2)}
+        WEB / "static" / "js",
+        [("**.js", "javascript")],
+        {"**.js": {"parse_template_string": "true"}},
+        {"t": None, "tn": (1, 2)},
     ):
         found.add(message, locations=[(file, line)])
     return found

@@ -18,8 +18,9 @@ from tests.web.browser import (
 )
 from tests.web.seed import SITE, Sown, a_day, pneumothorax
 from triage.store import alerts, audit, studies
-from triage.workflow.alert import climb_ladders
+from triage.workflow import drill
 from triage.workflow.site import new_id
+from triage.workflow.sweep import climb_due
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = MARKS
@@ -70,17 +71,27 @@ def test_t21_a_ladder_without_an_answer_steps_once_each(visit: Visit, sown: Sown
     page = visit("ann")
     page.wait_for_selector(".banner")
     for minutes, step in ((3.1, 1), (5.1, 2), (10.1, 3), (15.1, 4)):
-        with sown.database.write() as tx:
-            climb_ladders(
-                tx, SITE.ladder, timedelta(minutes=9), new_id, sown.now + timedelta(minutes=minutes)
-            )
-            climb_ladders(
-                tx, SITE.ladder, timedelta(minutes=9), new_id, sown.now + timedelta(minutes=minutes)
-            )  # the scheduler's clock ticks often
+        at = sown.now + timedelta(minutes=minutes)
+        for _ in range(2):  # the scheduler's clock ticks often
+            climb_due(sown.database, SITE, lambda at=at: at)  # type: ignore[misc]
         with sown.database.read() as tx:
             alert = alerts.of_study(tx, studies.find_study(tx, uid) or 0)[0]
         assert alert["step"] == step
     until(page, "document.querySelector('.banner')?.innerText.includes('step 4') ?? false")
+
+
+def test_a_drill_shows_as_one_on_the_list_and_is_acknowledged_there(visit: Visit, sown: Sown) -> None:
+    sown.add(patient="Doe^Jane")
+    page = visit("ann")
+    with sown.database.write() as tx:
+        drill.begin(tx, SITE, "admin", new_id, sown.now)
+    page.wait_for_selector(".banner")
+    said = page.inner_text(".banner")
+    assert "DRILL" in said and "no patient" in said and "Open" not in said
+    page.keyboard.press("x")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('.banner') === null")
 
 
 def test_t22_a_withdrawn_flag_is_said_and_the_row_falls_to_its_order_alone(visit: Visit, sown: Sown) -> None:
@@ -119,7 +130,8 @@ READING = (
 )  # fmt: skip
 KEEPING = (
     ("qa", "/qa"), ("qa", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"), ("admin", "/admin/users"),
-    ("admin", "/admin/releases"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("ann", "/api/docs"),
+    ("admin", "/admin/releases"), ("admin", "/admin/peers"), ("admin", "/admin/routes"),
+    ("admin", "/admin/messages"), ("admin", "/admin/escalation"), ("ann", "/api/docs"),
     ("admin", "/admin/rules?finding=nodule"), ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=10"),
 )  # fmt: skip
 

@@ -162,3 +162,33 @@ def test_without_a_token_there_is_nothing_but_the_statement(app: Any) -> None:
     anonymous = app.test_client()
     assert get(anonymous, "metadata")["fhirVersion"] == "4.0.1"
     assert get(anonymous, "Observation", 401)["issue"][0]["code"] == "login"
+
+
+def post(client: FlaskClient, path: str, form: dict[str, Any]) -> dict[str, Any]:
+    answer = client.post(f"/fhir/{path}", data=form)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert answer.mimetype == "application/fhir+json"
+    return dict(json.loads(answer.get_data()))
+
+
+def test_a_search_by_form_puts_no_identifier_into_an_address(client: FlaskClient, stocked: list[str]) -> None:
+    found = post(client, "ImagingStudy/_search", {"identifier": f"urn:dicom:uid|urn:oid:{stocked[0]}"})
+    assert len(found["entry"]) == 1
+    assert stocked[0] not in json.dumps(found["link"])
+    by_patient = post(client, "ImagingStudy/_search", {"patient.identifier": "4000002"})
+    assert len(by_patient["entry"]) == 1
+    assert client.post("/fhir/Patient/_search", data={"name": "Muster"}).status_code == 422
+
+
+def test_further_pages_of_a_form_search_go_by_a_key_and_only_for_who_asked(
+    client: FlaskClient, bearer: Callable[..., FlaskClient], stocked: list[str]
+) -> None:
+    first = post(client, "ImagingStudy/_search", {"date": "ge2000-01-01", "_count": "2"})
+    (link,) = [entry["url"] for entry in first["link"] if entry["relation"] == "next"]
+    assert "_search=" in link and "2000" not in link
+    path = link.partition("/fhir/")[2]
+    rest = get(client, path)
+    ids = [e["resource"]["id"] for e in first["entry"] + rest["entry"]]
+    assert len(ids) == len(set(ids)) == 3
+    other = bearer("fhir:read", name="another")
+    assert other.get(f"/fhir/{path}").status_code == 422

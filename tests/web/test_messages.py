@@ -108,3 +108,61 @@ def test_a_refused_message_is_worked_again_or_set_aside(admin: FlaskClient, sown
     assert admin.post("/api/v1/messages/in/2/replay", json={}).get_json()["attempts"] == 2
     parked = admin.post("/api/v1/messages/in/1/park", json={"reason": "the RIS sent it anew"}).get_json()
     assert parked["state"] == "parked"
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_lists_what_is_stuck_each_way_with_the_reason(admin: FlaskClient, sown: Sown) -> None:
+    a_delivery(sown, DeliveryState.PARKED)
+    take(sown, an_orm(accession="A77"))
+    take(sown, message(msh("ORM^O01"), pid(), "ORC|QQ|1"))
+    out = admin.get("/admin/messages").get_data(as_text=True)
+    assert "AE 102" in out and "✕ 1" in out
+    came = admin.get("/admin/messages?direction=in").get_data(as_text=True)
+    assert "ORC-1" in came and "A77" not in came
+    assert "A77" in admin.get("/admin/messages?direction=in&state=applied").get_data(as_text=True)
+    assert admin.get("/admin/messages?direction=in&state=waiting").status_code == 422
+
+
+def test_the_page_finds_by_an_accession_number_that_stands_in_no_address(
+    admin: FlaskClient, sown: Sown
+) -> None:
+    take(sown, an_orm(accession="A77"))
+    page = admin.post("/admin/messages", data={"accession_number": "A77"}).get_data(as_text=True)
+    assert "/admin/messages/in/1" in page
+    assert "=A77" not in page
+
+
+def test_the_text_is_shown_when_asked_for_and_the_look_is_audited(admin: FlaskClient, sown: Sown) -> None:
+    take(sown, an_orm())
+    before = admin.get("/admin/messages/in/1").get_data(as_text=True)
+    assert "PID|" not in before
+    assert "PID|" in admin.post("/admin/messages/in/1", data={"act": "raw"}).get_data(as_text=True)
+    with sown.database.read() as tx:
+        assert [e["act"] for e in audit.events(tx)][-1] == "message.viewed"
+    assert admin.get("/admin/messages/out/99").status_code == 404
+
+
+def test_from_the_page_a_parked_message_is_sent_anew_and_no_longer_stuck(
+    admin: FlaskClient, sown: Sown
+) -> None:
+    delivery = a_delivery(sown, DeliveryState.PARKED)
+    answer = admin.post(f"/admin/messages/out/{delivery}", data={"act": "replay"}, follow_redirects=True)
+    assert "A new message waits" in answer.get_data(as_text=True)
+    assert "AE 102" not in admin.get("/admin/messages").get_data(as_text=True)
+    refused = admin.post(f"/admin/messages/out/{delivery + 1}", data={"act": "replay"})
+    assert refused.status_code == 422 and "waits" in refused.get_data(as_text=True)
+
+
+def test_from_the_page_a_message_in_is_set_aside_with_a_reason_and_no_longer_stuck(
+    admin: FlaskClient, sown: Sown
+) -> None:
+    take(sown, message(msh("ORM^O01"), pid(), "ORC|QQ|1"))
+    assert admin.post("/admin/messages/in/1", data={"act": "replay"}).status_code == 422
+    assert admin.post("/admin/messages/in/1", data={"act": "park", "reason": " "}).status_code == 422
+    assert (
+        admin.post("/admin/messages/in/1", data={"act": "park", "reason": "the RIS sent it anew"}).status_code
+        == 302
+    )
+    assert "ORC-1" not in admin.get("/admin/messages?direction=in").get_data(as_text=True)

@@ -135,6 +135,7 @@ MAY = {
     "POST /worklist/export": READERS,
     "GET /alerts": READERS,
     "GET /m": READERS,
+    "GET /m/<string(length=32):word>": READERS,
     "POST /alerts/<id:alert_id>/<any(acknowledge,handover):act>": ACTORS,
     "GET /qa": {"lead", "qa", "admin"},
     "GET /audit": {"qa", "admin", "auditor"},
@@ -149,6 +150,16 @@ MAY = {
     "POST /admin/users": {"admin"},
     "GET /admin/peers": {"admin"},
     "POST /admin/peers": {"admin"},
+    "GET /admin/escalation": {"admin"},
+    "POST /admin/escalation": {"admin"},
+    "GET /api/v1/admin/escalation": {"admin"},
+    "POST /api/v1/admin/escalation/drill": {"admin"},
+    "POST /api/v1/admin/escalation/drill/<id:number>/end": {"admin"},
+    "POST /api/v1/admin/routes/<string(maxlength=40):name>/test": {"admin"},
+    "GET /admin/messages": {"admin"},
+    "POST /admin/messages": {"admin"},
+    "GET /admin/messages/<any(in,out):way>/<id:message_id>": {"admin"},
+    "POST /admin/messages/<any(in,out):way>/<id:message_id>": {"admin"},
     "GET /admin/rules": {"admin"},
     "GET /admin/routes": {"admin"},
     "GET /api/v1/admin/policies": {"admin"},
@@ -165,6 +176,9 @@ MAY = {
 }
 _FHIR = ("Patient", "ServiceRequest", "ImagingStudy", "Observation", "DiagnosticReport", "Device", "Task")
 MAY |= {f"GET /fhir/{kind}{rest}": SYSTEMS for kind in _FHIR for rest in ("", "/<id:number>")}
+MAY |= {f"POST /fhir/{kind}/_search": SYSTEMS for kind in _FHIR} | {
+    "POST /fhir/AuditEvent/_search": {"qa", "admin", "auditor"}
+}
 MAY |= {f"GET /fhir/AuditEvent{rest}": {"qa", "admin", "auditor"} for rest in ("", "/<id:number>")}
 MAY |= {f"POST /api/v1/messages/{way}/<id:message_id>/{act}": {"admin"}
         for way in ("in", "out") for act in ("raw", "replay", "park")}  # fmt: skip
@@ -192,6 +206,7 @@ def url(route: Route, uid: str) -> str:
     path = re.sub(r"<uid:\w+>", uid, route.path)
     path = re.sub(r"<id:\w+>", "1", path)
     path = re.sub(r"<any\((\w+)[^)]*\):\w+>", r"\1", path)
+    path = re.sub(r"<string\(length=(\d+)\):\w+>", lambda m: "de" * (int(m[1]) // 2), path)
     return re.sub(r"<(?:string(?:\([^)]*\))?:)?\w+>", "de", path)
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from tests.factories import a_finding
 from tests.workflow.desk import Desk
+from triage.channels.protocol import Answer, Outcome
 from triage.domain.alerting import AlertState
+from triage.domain.errors import Unavailable
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import alerts, schema
-from triage.workflow.alert import climb_ladders, close_alerts, withdraw
+from triage.store import alerts, audit, schema
+from triage.workflow import relay, sweep
+from triage.workflow.alert import close_alerts, withdraw
+from triage.workflow.sweep import climb_due
 
 CRITICAL = a_finding("pneumothorax")
-GRACE = timedelta(minutes=5)
 
 
 def climb(desk: Desk) -> int:
-    with desk.database.write() as tx:
-        return climb_ladders(tx, desk.site.ladder, GRACE, desk.ids, desk.clock())
+    return climb_due(desk.database, desk.site, desk.clock, desk.ids)
 
 
 def test_only_a_critical_finding_calls_somebody(desk: Desk) -> None:
@@ -152,3 +154,63 @@ def test_a_route_that_is_no_longer_configured_is_switched_off(desk: Desk) -> Non
     assert {r["name"]: (r["kind"], r["enabled"]) for r in desk.rows("route")} == {
         "hook": ("mllp", True), "hl7": ("webhook", False), "pager": ("webhook", False),
     }  # fmt: skip
+
+
+def test_an_alert_that_cannot_be_climbed_stops_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.flagged(CRITICAL, study=1)
+    desk.flagged(CRITICAL, study=2)
+    desk.clock.advance(3 * 60)
+    climb_one = sweep.climb
+
+    def fails(tx: Connection, alert_id: int, *rest: Any) -> bool:
+        if alert_id == 1:
+            raise ZeroDivisionError("a row that nobody thought of")
+        return climb_one(tx, alert_id, *rest)
+
+    monkeypatch.setattr(sweep, "climb", fails)
+    assert climb(desk) == 1
+    assert [desk.alerts(study)[0]["step"] for study in (1, 2)] == [0, 1]
+    monkeypatch.setattr(sweep, "climb", climb_one)
+    assert climb(desk) == 1
+
+
+def test_an_outage_while_climbing_is_told_to_the_caller(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.flagged(CRITICAL)
+    desk.clock.advance(3 * 60)
+
+    def away(*_: Any) -> bool:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(sweep, "climb", away)
+    with pytest.raises(Unavailable):
+        climb(desk)
+
+
+def test_who_refuses_for_good_is_not_waited_for(any_desk: Desk) -> None:
+    any_desk.flagged(CRITICAL)
+    refuse(any_desk, "hl7")
+    assert any_desk.alerts()[0]["step"] == 1
+    assert [d["route"] for d in any_desk.deliveries()] == ["hl7", "hook", "pager"]
+    refuse(any_desk, "hook")  # of the rung that was left already: one rung for all that failed on it
+    assert any_desk.alerts()[0]["step"] == 1
+    with any_desk.database.read() as tx:
+        said = [e["detail"] for e in audit.events(tx) if e["act"] == "alert.escalated"]
+    assert said == [{"step": 1, "why": "route hl7 failed for good"}]
+    any_desk.clock.advance(5 * 60)
+    assert climb(any_desk) == 1  # later rungs keep their times
+
+
+def test_nobody_is_called_for_a_refused_word_about_an_alert_that_somebody_took(desk: Desk) -> None:
+    desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        alerts.move(tx, 1, AlertState.ACKNOWLEDGED, desk.clock(), by="Dr. X")
+    refuse(desk, "hl7")
+    assert desk.alerts()[0]["step"] == 0
+
+
+def refuse(desk: Desk, route: str) -> None:
+    row = next(d for d in desk.deliveries() if d["route"] == route and d["state"] == "waiting")
+    with desk.database.write() as tx:
+        relay.record(
+            tx, row, Answer(Outcome.REFUSED, "AE"), 0.0, desk.clock(), ids=desk.ids, ladder=desk.site.ladder
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,11 +14,11 @@ from triage.domain.errors import Conflict, Refused
 from triage.settings import RouteSettings
 from triage.store import constancy, events, users
 from triage.store.database import Database
-from triage.workflow.alert import climb_ladders
 from triage.workflow.oncall import add_duty, remove_duty
 from triage.workflow.read import NotFound, handover_alert
 from triage.workflow.relay import notice_of, park_removed
 from triage.workflow.routes import letterhead
+from triage.workflow.sweep import climb_due
 from triage.workflow.watch import ring_for_silence
 
 LADDER = (
@@ -50,8 +51,7 @@ def duty(
 
 def climb(desk: Desk, minutes: float) -> None:
     desk.clock.advance(60 * minutes)
-    with desk.database.write() as tx:
-        climb_ladders(tx, LADDER, timedelta(minutes=5), desk.ids, desk.clock())
+    climb_due(desk.database, replace(desk.site, ladder=LADDER), desk.clock, desk.ids)
 
 
 def test_the_ladder_comes_to_the_first_then_the_second_on_call_of_that_site_and_time(desk: Desk) -> None:

@@ -14,12 +14,13 @@ from triage.domain.errors import Unavailable
 from triage.store import audit, events, runs, worklist
 from triage.workflow import read
 from triage.workflow import sweep as steps
-from triage.workflow.sweep import PATIENCE, judge_due, sweep
+from triage.workflow.sweep import PATIENCE, climb_due, judge_due, sweep
 
 DAY = timedelta(days=1)
 
 
 def swept(desk: Desk) -> list[tuple[int, str]]:
+    climb_due(desk.database, desk.site, desk.clock, desk.ids)
     with desk.database.write() as tx:
         return sweep(tx, desk.site, desk.ids, desk.clock())
 

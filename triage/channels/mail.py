@@ -55,7 +55,10 @@ def build_mail(notice: AlertNotice, head: Letterhead, patient_data: PatientData)
     ]
     if patient_data == "initials":
         lines += [f"Patient: {_initials(notice.patient_name)}", f"Place: {notice.patient_location}"]
-    lines += ["", f"Acknowledge it in triage{': ' + head.link if head.link else '.'}"]
+    link = notice.link or head.link
+    lines += ["", "Acknowledge it in triage:", link] if link else ["", "Acknowledge it in triage."]
+    if notice.link:
+        lines += ["The link works once, for 15 minutes, and asks you to sign in."]
     lines += ["Research software. Not for clinical use."]
     urgent = notice.kind is MessageKind.RESULT
     return _letter(head, f"{drill}[triage] {said}", lines, notice.control_id, notice.created_at, urgent)

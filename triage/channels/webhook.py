@@ -54,6 +54,8 @@ def build_webhook(notice: AlertNotice, mode: Mode) -> bytes:
         "mode": mode.value,
         "rung": notice.rung,
     }
+    if notice.link:
+        body["link"] = notice.link
     if notice.drill:
         body |= {"drill": True, "text": f"DRILL, no patient: {body['text']}"}
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")

@@ -6,7 +6,8 @@ import click
 
 from triage.cli.common import open_database, result, say
 from triage.cli.main import State
-from triage.workflow.peer_check import Step, check_peer
+from triage.workflow.check_steps import Step
+from triage.workflow.peer_check import check_peer
 from triage.workflow.remotes import find_peer
 
 

@@ -95,6 +95,7 @@ class AlertNotice:
     alert_id: int = 0  # of our own rows: what a result is known by over its whole life
     drill: bool = False  # a rehearsal: there is no patient and no finding
     recipient: str = ""  # mail address of who is on call, where a route takes one
+    link: str = ""  # to this alert on the phone page: works once, asks for sign-in
 
 
 def alerting(findings: Sequence[Finding]) -> dict[str, Finding]:
@@ -115,6 +116,32 @@ def alerting(findings: Sequence[Finding]) -> dict[str, Finding]:
 def rungs_due(ladder: Sequence[Rung], raised_at: datetime, step: int, now: datetime) -> list[int]:
     """Indices of rungs above `step` whose time has come, lowest first; none is skipped (I12)."""
     return [i for i, rung in enumerate(ladder) if i > step and now >= raised_at + rung.after]
+
+
+BANNERS_PER_READER_HOUR = 2.0  # the alarm budget of ux 9
+PRECISION_FLOOR = 0.5  # of critical flags over 30 days
+JUDGED_MIN = 20  # fewer judged flags say nothing
+
+
+@dataclass(frozen=True)
+class Loudness:
+    """alerts, reader_hours: of a day; agreed, disagreed: judged critical flags of 30 days"""
+
+    alerts: int
+    reader_hours: int
+    agreed: int
+    disagreed: int
+
+
+def beyond_budget(found: Loudness) -> list[str]:
+    """Which budgets are spent: "banners", "precision" (ux 9). Without a reader at work, or too few judged: none."""
+    spent = []
+    if found.reader_hours and found.alerts > BANNERS_PER_READER_HOUR * found.reader_hours:
+        spent.append("banners")
+    judged = found.agreed + found.disagreed
+    if judged >= JUDGED_MIN and found.agreed < PRECISION_FLOOR * judged:
+        spent.append("precision")
+    return spent
 
 
 RETRY_SECONDS = (2, 4, 8, 16, 32, 64, 128, 256, 300)  # standards 7.3, then 300 for ever

@@ -14,6 +14,8 @@ SOPInstanceUID = NewType("SOPInstanceUID", str)
 
 CONSTANCY_PATIENT_PREFIX = "TRIAGE-CONSTANCY"  # reserved: hidden from readers and reports
 
+DRILL_PATIENT_ID = "TRIAGE-DRILL"  # of rehearsals and test messages: there is no such patient
+
 CR = "1.2.840.10008.5.1.4.1.1.1"
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
 DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"

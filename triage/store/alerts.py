@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, update
 
 from triage.domain.alerting import AlertState, DeliveryState, MessageKind
 from triage.store.schema import alert, delivery, delivery_attempt, patient, route, study, worklist_item
@@ -83,13 +83,23 @@ def climb(tx: Connection, alert_id: int, step: int, now: datetime) -> bool:
 
 
 def open_alerts(tx: Connection) -> list[dict[str, Any]]:
-    """What the ladder looks at."""
-    rows = tx.execute(select(alert).where(alert.c.state == AlertState.OPEN.value).order_by(alert.c.raised_at))
+    """What the ladder looks at: real ones and drills."""
+    rows = tx.execute(
+        select(alert)
+        .join(study, study.c.id == alert.c.study_id)
+        .where(alert.c.state == AlertState.OPEN.value, or_(study.c.constancy.is_(False), alert.c.drill))
+        .order_by(alert.c.raised_at)
+    )
     return [dict(r) for r in rows.mappings()]
 
 
-def listing(tx: Connection, *, states: Sequence[str] = UNANSWERED, limit: int = 200) -> list[dict[str, Any]]:
-    """Alerts with what a banner shows, newest first; constancy studies are left out."""
+def listing(
+    tx: Connection, *, states: Sequence[str] = UNANSWERED, limit: int = 200, drills: bool = True
+) -> list[dict[str, Any]]:
+    """Alerts with what a banner shows, newest first; constancy studies are left out, drills on demand."""
+    seen: ColumnElement[bool] = study.c.constancy.is_(False)
+    if drills:
+        seen = or_(seen, alert.c.drill)
     rows = tx.execute(
         select(
             alert, study.c.study_instance_uid, study.c.accession_number, study.c.acquired_at, study.c.site,
@@ -99,7 +109,7 @@ def listing(tx: Connection, *, states: Sequence[str] = UNANSWERED, limit: int = 
         .join(study, study.c.id == alert.c.study_id)
         .join(patient, patient.c.id == study.c.patient_id)
         .outerjoin(worklist_item, worklist_item.c.study_id == study.c.id)
-        .where(alert.c.state.in_(list(states)), study.c.constancy.is_(False))
+        .where(alert.c.state.in_(list(states)), seen)
         .order_by(alert.c.raised_at.desc(), alert.c.id.desc())
         .limit(limit)
     )  # fmt: skip
@@ -228,6 +238,22 @@ def keep_payload(tx: Connection, delivery_id: int, payload: bytes) -> bool:
     )
 
 
+def keep_link(tx: Connection, delivery_id: int, digest: str) -> None:
+    tx.execute(update(delivery).where(delivery.c.id == delivery_id).values(link_digest=digest))
+
+
+def find_link(tx: Connection, digest: str) -> dict[str, Any] | None:
+    """The delivery whose message holds this link."""
+    row = tx.execute(select(delivery).where(delivery.c.link_digest == digest)).mappings().first()
+    return dict(row) if row else None
+
+
+def use_link(tx: Connection, delivery_id: int, now: datetime) -> bool:
+    """False when it was used before."""
+    unused = (delivery.c.id == delivery_id, delivery.c.link_used_at.is_(None))
+    return tx.execute(update(delivery).where(*unused).values(link_used_at=now)).rowcount == 1
+
+
 def record_attempt(
     tx: Connection, delivery_id: int, now: datetime, outcome: str, detail: str, state: DeliveryState,
     next_attempt_at: datetime | None,
@@ -314,19 +340,36 @@ def attempts_of(tx: Connection, delivery_id: int) -> list[dict[str, Any]]:
 
 
 def delivery_listing(
-    tx: Connection, *, states: Sequence[str] = (), accession_number: str = "", before_id: int | None = None,
-    limit: int = 100,
+    tx: Connection, *, states: Sequence[str] = (), accession_number: str = "", route_name: str = "",
+    before_id: int | None = None, limit: int = 100, stuck: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Messages out, newest first, of real studies and drills; without their bytes."""
+    """Messages out, newest first, of real studies and drills; without their bytes.
+
+    stuck  only what a person may have to look at: tried again and again, or parked and not sent anew since
+    """
     conditions = [or_(study.c.constancy.is_(False), alert.c.drill)]
     if states:
         conditions.append(delivery.c.state.in_(list(states)))
+    if route_name:
+        conditions.append(delivery.c.route == route_name)
+    if stuck:
+        tried = and_(delivery.c.state == DeliveryState.WAITING.value, delivery.c.attempts > 0)
+        conditions.append(
+            or_(tried, and_(delivery.c.state == DeliveryState.PARKED.value, ~_sent_anew().exists()))
+        )
     if accession_number:
         conditions.append(study.c.accession_number == accession_number)
     if before_id is not None:
         conditions.append(delivery.c.id < before_id)
     rows = tx.execute(_with_study().where(*conditions).order_by(delivery.c.id.desc()).limit(limit))
     return [{k: v for k, v in r.items() if k != "payload"} for r in rows.mappings()]
+
+
+def _sent_anew() -> Select[Any]:
+    """A later replay of the same word over the same route."""
+    newer = delivery.alias("newer")
+    same = [newer.c[name] == delivery.c[name] for name in ("alert_id", "route", "rung", "kind")]
+    return select(newer.c.id).where(*same, newer.c.replay > delivery.c.replay)
 
 
 def _with_study() -> Select[Any]:

@@ -63,7 +63,7 @@ def left_open(tx: Connection) -> list[str]:
     query = (
         select(study.c.study_instance_uid)
         .join(alert, alert.c.study_id == study.c.id)
-        .where(alert.c.state == "open", study.c.constancy, ~awaited)
+        .where(alert.c.state == "open", study.c.constancy, ~awaited, ~alert.c.drill)
         .distinct()
     )
     return list(tx.execute(query).scalars())

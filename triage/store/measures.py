@@ -206,6 +206,34 @@ def alerts_between(tx: Connection, start: datetime, end: datetime) -> list[Alert
     return [AlertFacts(*r) for r in rows.tuples()]
 
 
+def count_alerts(tx: Connection, start: datetime, end: datetime) -> int:
+    """Alerts of patients raised in [start, end), whenever their studies came."""
+    query = (
+        select(func.count())
+        .select_from(alert)
+        .join(study, study.c.id == alert.c.study_id)
+        .where(study.c.constancy.is_(False), alert.c.raised_at >= start, alert.c.raised_at < end)
+    )
+    return int(tx.execute(query).scalar_one())
+
+
+def judged_alerts(tx: Connection, start: datetime, end: datetime) -> tuple[int, int]:
+    """(agreed, disagreed): alerts raised in [start, end) by what readers last said of their finding, or of all flags."""
+    f = feedback.c
+    rows = tx.execute(
+        select(alert.c.id, f.verdict)
+        .join(study, study.c.id == alert.c.study_id)
+        .join(feedback, f.study_id == alert.c.study_id)
+        .where(
+            study.c.constancy.is_(False), alert.c.raised_at >= start, alert.c.raised_at < end, f.withdrawn_at.is_(None),
+            f.verdict.in_(("agree", "disagree")), f.finding.in_(("", alert.c.finding_name)),
+        )
+        .order_by(f.id)
+    ).tuples()  # fmt: skip
+    last = dict(rows.all())
+    return sum(v == "agree" for v in last.values()), sum(v == "disagree" for v in last.values())
+
+
 def deliveries_between(tx: Connection, start: datetime, end: datetime) -> list[tuple[str, str, int]]:
     """(route, state, count) of the deliveries of those alerts."""
     rows = tx.execute(

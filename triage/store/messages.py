@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from triage.store.schema import message, report
 
+BY_A_PERSON = "parked by "  # how the reason begins when a person set a message aside
 _BRIEF = [c for c in message.c if c.name != "raw"]
 
 
@@ -79,11 +80,19 @@ def get(tx: Connection, message_id: int) -> dict[str, Any] | None:
 
 
 def listing(
-    tx: Connection, *, states: Sequence[str] = (), accession_number: str = "", before_id: int | None = None,
-    limit: int = 100,
+    tx: Connection, *, states: Sequence[str] = (), accession_number: str = "", sender: str = "",
+    before_id: int | None = None, limit: int = 100, stuck: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Newest first, without their bytes."""
+    """Newest first, without their bytes.
+
+    stuck  only what a person may have to look at: what we could not use and nobody set aside
+    """
     conditions = [message.c.id < before_id] if before_id is not None else []
+    if sender:
+        conditions.append(message.c.sender == sender)
+    if stuck:
+        aside = message.c.reason.startswith(BY_A_PERSON, autoescape=True)
+        conditions.append(message.c.state.in_(("refused", "parked")) & ~aside)
     if states:
         conditions.append(message.c.state.in_(list(states)))
     if accession_number:
@@ -96,6 +105,11 @@ def counts(tx: Connection) -> dict[str, int]:
     """{state: number} of all that is kept."""
     rows = tx.execute(select(message.c.state, func.count()).group_by(message.c.state))
     return {state: int(n) for state, n in rows.tuples()}
+
+
+def senders(tx: Connection, limit: int = 100) -> list[str]:
+    query = select(message.c.sender).where(message.c.sender != "").distinct().order_by(message.c.sender)
+    return list(tx.execute(query.limit(limit)).scalars())
 
 
 def forget(tx: Connection, before: datetime, limit: int = 500) -> int:

@@ -6,9 +6,9 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
-from triage.store.schema import delivery, finding, run, series, session, study, user
+from triage.store.schema import delivery, finding, operator_notice, run, series, session, study, user
 
 
 def runs_by_release(tx: Connection, since: datetime) -> dict[int, dict[str, int]]:
@@ -36,16 +36,25 @@ def thresholds_in_use(tx: Connection, newest_runs: int = 200) -> dict[str, float
 
 
 def deliveries_by_route(tx: Connection) -> dict[str, dict[str, Any]]:
-    """{route: {"waiting", "delivered", "parked", "cancelled", "last" delivered at}}"""
+    """{route: {"waiting", of them "retrying", "delivered", "parked", "cancelled", "last" delivered at}}"""
+    tried = func.count(case((delivery.c.attempts > 0, 1)))
     query = select(
-        delivery.c.route, delivery.c.state, func.count(), func.max(delivery.c.delivered_at)
+        delivery.c.route, delivery.c.state, func.count(), func.max(delivery.c.delivered_at), tried
     ).group_by(delivery.c.route, delivery.c.state)
     found: dict[str, dict[str, Any]] = {}
-    for route, state, n, last in tx.execute(query).tuples():
+    for route, state, n, last, again in tx.execute(query).tuples():
         row = found.setdefault(route, {"last": None})
         row[state] = int(n)
+        if state == "waiting":
+            row["retrying"] = int(again)
         row["last"] = last or row["last"]
     return found
+
+
+def notices(tx: Connection, limit: int = 20) -> list[dict[str, Any]]:
+    """What operators were told of triage itself, newest first."""
+    query = select(operator_notice).order_by(operator_notice.c.id.desc()).limit(limit)
+    return [dict(r) for r in tx.execute(query).mappings()]
 
 
 def senders_heard(tx: Connection, since: datetime) -> dict[str, dict[str, Any]]:

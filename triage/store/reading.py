@@ -202,6 +202,7 @@ def figures(tx: Connection) -> dict[str, Any]:
     deliveries = select(delivery.c.route, delivery.c.state, func.count()).group_by(
         delivery.c.route, delivery.c.state
     )
+    alarms = select(alert.c.state, func.count()).where(~alert.c.drill).group_by(alert.c.state)
     items = (
         select(w.state, w.priority_class, func.count())
         .join(study, study.c.id == w.study_id)
@@ -212,7 +213,7 @@ def figures(tx: Connection) -> dict[str, Any]:
         "studies": tx.execute(select(func.count()).select_from(study).where(seen)).scalar_one(),
         "runs": {(d, s): n for d, s, n in runs},
         "queue": {q: n for q, n in tx.execute(queue)},  # noqa: C416 - rows, not pairs
-        "alerts": {s: n for s, n in tx.execute(select(alert.c.state, func.count()).group_by(alert.c.state))},  # noqa: C416
+        "alerts": {s: n for s, n in tx.execute(alarms)},  # noqa: C416
         "deliveries": {(r, s): n for r, s, n in tx.execute(deliveries)},
         "worklist": {(s, c): n for s, c, n in tx.execute(items)},
         "oldest_waiting_at": oldest_waiting(tx),

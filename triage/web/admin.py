@@ -25,8 +25,9 @@ from triage.workflow import accounts, activation, peering, policy
 
 ADMIN = ("admin",)
 PAGES = (
-    ("health", N_("Health")), ("peers", N_("Peers")), ("routes", N_("Routes")), ("policies", N_("Policies")),
-    ("rules", N_("Rule tester")), ("releases", N_("Releases")), ("users", N_("Users")),
+    ("health", N_("Health")), ("peers", N_("Peers")), ("routes", N_("Routes")), ("escalation", N_("Escalation")),
+    ("messages", N_("Messages")), ("policies", N_("Policies")), ("rules", N_("Rule tester")), ("releases", N_("Releases")),
+    ("users", N_("Users")),
 )  # fmt: skip
 DONE = {
     "applied": N_("Applied. Every open study has its new place."),
@@ -35,6 +36,7 @@ DONE = {
     "confirmed": N_("Confirmed. The release is active."),
     "saved": N_("Saved."),
     "removed": N_("Removed."),
+    "drill": N_("The drill has begun. Its report grows below."),
 }
 Act = Callable[[Connection], str]
 
@@ -90,7 +92,7 @@ def act_on_policies(call: Call) -> Response:
 
     def act(tx: Connection) -> str:
         if what == "restore":
-            policy.restore(tx, _number("version"), call.who.name, reason, call.now)
+            policy.restore(tx, number_typed("version"), call.who.name, reason, call.now)
             return "restored"
         policy.apply(tx, _policy_typed(request.form), call.who.name, reason, call.now)
         return "applied"
@@ -114,7 +116,7 @@ def _policy_typed(form: Mapping[str, str]) -> Policy:
     return policy.policy_of(content)
 
 
-def _number(name: str) -> int:
+def number_typed(name: str) -> int:
     text = request.form.get(name, "")
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise Refused(f"{name}: a whole number")
@@ -165,17 +167,17 @@ def act_on_releases(call: Call) -> Response:
 
     def act(tx: Connection) -> str:
         if what == "propose":
-            activation.propose(tx, _number("release"), me, reason, now)
+            activation.propose(tx, number_typed("release"), me, reason, now)
             return "proposed"
         if what == "confirm":
-            activation.confirm(tx, _number("proposal"), me, now)
+            activation.confirm(tx, number_typed("proposal"), me, now)
             return "confirmed"
         if what == "withdraw":
-            activation.withdraw(tx, _number("proposal"), me, now)
+            activation.withdraw(tx, number_typed("proposal"), me, now)
         elif what == "roll-back":
-            activation.roll_back(tx, _number("release"), me, reason, now)
+            activation.roll_back(tx, number_typed("release"), me, reason, now)
         else:
-            activation.move(tx, _number("release"), what, me, reason, now)
+            activation.move(tx, number_typed("release"), what, me, reason, now)
         return "saved"
 
     return submit(call, "releases", releases_page, act)
@@ -246,7 +248,7 @@ def act_on_peers(call: Call) -> Response:
     def act(tx: Connection) -> str:
         if what == "add":
             peering.add(
-                tx, name, form.get("ae_title", ""), form.get("host", "").strip(), _number("port"), tls="tls" in form,
+                tx, name, form.get("ae_title", ""), form.get("host", "").strip(), number_typed("port"), tls="tls" in form,
                 by=me, now=now,
             )  # fmt: skip
             return "saved"
@@ -265,7 +267,7 @@ def routes_page(call: Call, **values: Any) -> str:
     )
 
 
-def _form(name: str, view: Callable[..., str], act: Callable[..., Response]) -> tuple[Route, Route]:
+def form_routes(name: str, view: Callable[..., str], act: Callable[..., Response]) -> tuple[Route, Route]:
     path = f"/admin/{name}"
     return (
         Route(path=path, view=view, scopes=ADMIN, html=True),
@@ -274,10 +276,10 @@ def _form(name: str, view: Callable[..., str], act: Callable[..., Response]) -> 
 
 
 ROUTES = (
-    *_form("policies", policies_page, act_on_policies),
-    *_form("releases", releases_page, act_on_releases),
-    *_form("users", users_page, act_on_users),
-    *_form("peers", peers_page, act_on_peers),
+    *form_routes("policies", policies_page, act_on_policies),
+    *form_routes("releases", releases_page, act_on_releases),
+    *form_routes("users", users_page, act_on_users),
+    *form_routes("peers", peers_page, act_on_peers),
     Route(path="/admin/rules", view=rules_page, scopes=ADMIN, html=True),
     Route(path="/admin/routes", view=routes_page, scopes=ADMIN, html=True),
 )

@@ -21,75 +21,88 @@ STATES = {
 def get_messages(call: Call) -> dict[str, Any]:
     """Messages of one direction, newest first; `before` is the last id of the page before."""
     query: models.MessagesQuery = call.query
-    return _listed(call, query.direction, query.state, "", query.before, query.limit)
+    return listed(call, query.direction, query.state, query.before, query.limit, peer=query.peer)
 
 
 def search(call: Call) -> dict[str, Any]:
     """Both directions by accession number: in a body, so that no number stands in an address."""
     body: models.MessageSearchBody = call.body
-    found = [_listed(call, way, "", body.accession_number, None, 100)["messages"] for way in ("in", "out")]
-    rows = sorted(found[0] + found[1], key=lambda m: str(m["at"]), reverse=True)
-    return {"messages": rows, "next": None, "as_of": stamp(call.now)}
+    return {"messages": found_by(call, body.accession_number), "next": None, "as_of": stamp(call.now)}
+
+
+def found_by(call: Call, accession: str) -> list[dict[str, Any]]:
+    """Both directions, newest first."""
+    ways = [listed(call, way, "", None, 100, accession=accession)["messages"] for way in ("in", "out")]
+    return sorted(ways[0] + ways[1], key=lambda m: str(m["at"]), reverse=True)
 
 
 def raw_in(call: Call, message_id: int) -> dict[str, Any]:
     """A message as it came: patient data, so the look at it is audited."""
     row = work.incoming(call.tx, message_id)
     work.note_viewed(call.tx, "in", message_id, call.who.name, call.now)
-    return {**_in(row), "raw": work.raw_text(row["raw"]), "attempts_made": []}
+    return {**brief_in(row), "raw": work.raw_text(row["raw"]), "attempts_made": []}
 
 
 def raw_out(call: Call, message_id: int) -> dict[str, Any]:
     """A message as it was sent, and each attempt."""
     row = work.outgoing(call.tx, message_id)
     work.note_viewed(call.tx, "out", message_id, call.who.name, call.now)
-    tries = [
-        {"at": stamp(a["at"]), "outcome": a["outcome"], "detail": a["detail"]}
-        for a in alerts.attempts_of(call.tx, message_id)
-    ]
-    return {**_out(row), "raw": work.raw_text(row["payload"]), "attempts_made": tries}
+    return {
+        **brief_out(row),
+        "raw": work.raw_text(row["payload"]),
+        "attempts_made": tries(call, message_id),
+    }
+
+
+def tries(call: Call, message_id: int) -> list[dict[str, Any]]:
+    made = alerts.attempts_of(call.tx, message_id)
+    return [{"at": stamp(a["at"]), "outcome": a["outcome"], "detail": a["detail"]} for a in made]
 
 
 def replay_in(call: Call, message_id: int) -> dict[str, Any]:
     """Work through it once more."""
     inbox = Inbox(call.web.database, site_of(call.web.settings), call.web.clock)
     inbox.work_in(call.tx, message_id, call.who.name)
-    return _in(work.incoming(call.tx, message_id))
+    return brief_in(work.incoming(call.tx, message_id))
 
 
 def replay_out(call: Call, message_id: int) -> dict[str, Any]:
     """Send it once more, under a new control id."""
     new = work.send_again(call.tx, message_id, call.who.name, new_id, call.now)
-    return _out(work.outgoing(call.tx, new))
+    return brief_out(work.outgoing(call.tx, new))
 
 
 def park_in(call: Call, message_id: int) -> dict[str, Any]:
     """Set aside: nobody needs to look at it any more."""
     work.park_message(call.tx, message_id, call.who.name, call.body.reason, call.now)
-    return _in(work.incoming(call.tx, message_id))
+    return brief_in(work.incoming(call.tx, message_id))
 
 
 def park_out(call: Call, message_id: int) -> dict[str, Any]:
     """Take a waiting message out of the queue."""
     work.park_delivery(call.tx, message_id, call.who.name, call.body.reason, call.now)
-    return _out(work.outgoing(call.tx, message_id))
+    return brief_out(work.outgoing(call.tx, message_id))
 
 
-def _listed(
-    call: Call, direction: str, state: str, accession: str, before: int | None, limit: int
-) -> dict[str, Any]:
+def listed(
+    call: Call, direction: str, state: str, before: int | None, limit: int, *, accession: str = "", peer: str = "",
+    stuck: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """One page of one direction. raises Refused for a state that no message has"""
     states = tuple(w for w in (p.strip() for p in state.split(",")) if w)
     if any(w not in STATES[direction] for w in states):
         raise Refused(f"state of a message {direction} is one or more of {', '.join(STATES[direction])}")
     if direction == "in":
         rows = messages.listing(
-            call.tx, states=states, accession_number=accession, before_id=before, limit=limit
-        )
+            call.tx, states=states, accession_number=accession, sender=peer, before_id=before, limit=limit,
+            stuck=stuck,
+        )  # fmt: skip
     else:
         rows = alerts.delivery_listing(
-            call.tx, states=states, accession_number=accession, before_id=before, limit=limit
-        )
-    shape = _in if direction == "in" else _out
+            call.tx, states=states, accession_number=accession, route_name=peer, before_id=before, limit=limit,
+            stuck=stuck,
+        )  # fmt: skip
+    shape = brief_in if direction == "in" else brief_out
     more = len(rows) == limit
     return {
         "messages": [shape(r) for r in rows],
@@ -98,7 +111,7 @@ def _listed(
     }
 
 
-def _in(row: dict[str, Any]) -> dict[str, Any]:
+def brief_in(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "direction": "in",
@@ -120,7 +133,7 @@ def _in(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _out(row: dict[str, Any]) -> dict[str, Any]:
+def brief_out(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "direction": "out",

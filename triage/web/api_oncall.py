@@ -12,7 +12,7 @@ from triage.workflow import oncall as work
 
 def get_duties(call: Call) -> dict[str, Any]:
     """Duties that have not ended, by site and time."""
-    return {"duties": [_duty(d) for d in oncall.listing(call.tx, call.now)], "as_of": stamp(call.now)}
+    return {"duties": [duty(d) for d in oncall.listing(call.tx, call.now)], "as_of": stamp(call.now)}
 
 
 def add_duty(call: Call) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def remove_duty(call: Call, number: int) -> dict[str, Any]:
     return {}
 
 
-def _duty(d: dict[str, Any]) -> dict[str, Any]:
+def duty(d: dict[str, Any]) -> dict[str, Any]:
     times = {"starts_at": stamp(d["starts_at"]), "ends_at": stamp(d["ends_at"])}
     return {k: d[k] for k in ("id", "site", "place", "person", "contact", "made_by")} | times
 

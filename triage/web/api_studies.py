@@ -12,7 +12,7 @@ from triage.domain.finding import Mode, PriorityClass
 from triage.log import get_logger
 from triage.store import alerts, audit, reading, runs, studies
 from triage.web import models, shapes
-from triage.web.api_worklist import ACT, READ, one_item
+from triage.web.api_worklist import ACT, READ, one_item, tell_hub
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_
 from triage.workflow import preview, read
@@ -81,10 +81,12 @@ def get_preview(call: Call, uid: str) -> Response:
 def claim(call: Call, uid: str) -> dict[str, Any]:
     """Take the study for ten minutes (again: renew); 409 says who holds it."""
     body: models.ClaimBody = call.body
-    read.claim(
+    study_id = read.claim(
         call.tx, uid, call.who.name, call.now, version=call.version, take_over_reason=body.take_over.strip(),
         opened=body.open, rank_shown=body.rank_shown,
     )  # fmt: skip
+    if body.open:
+        tell_hub(call, study_id)
     return one_item(call, uid)
 
 

@@ -7,17 +7,18 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Response
+from flask import Response, after_this_request
 
 from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
-from triage.store import listing, users
+from triage.store import listing, studies, users
 from triage.store.events import last_event_id
 from triage.store.listing import NAMING, READING_ORDER, Filters, Sort
 from triage.store.worklist import OPEN_STATES
 from triage.web import models, shapes
 from triage.web.context import Call, Route, stamp
-from triage.workflow import bulk, health, read
+from triage.workflow import bulk, fhircast, health, read
+from triage.workflow.site import new_id
 
 EVERY_STATE = ("arriving", "to_read", "claimed", "read", "withdrawn")
 AI_STATES = ("requested", "running", "completed", "not_analysed", "failed", "superseded")
@@ -70,7 +71,24 @@ def page_of_list(
 def next_study(call: Call) -> Any:
     """Claim and open the best free study; 204 when none is free."""
     uid = read.next_study(call.tx, call.who.name, call.now)
-    return one_item(call, uid) if uid else Response(status=204)
+    if not uid:
+        return Response(status=204)
+    tell_hub(call, studies.find_study(call.tx, uid) or 0)
+    return one_item(call, uid)
+
+
+def tell_hub(call: Call, study_id: int) -> None:
+    """Opened in the viewer: a FHIRcast hub hears of it when the act has been committed."""
+    hub = call.web.hub
+    if hub is None:
+        return
+    event = fhircast.opened(call.tx, study_id, call.who.name, hub.settings, new_id, call.now)
+
+    @after_this_request
+    def publish(response: Response) -> Response:
+        if event is not None and response.status_code < 300:
+            hub.publish(event)
+        return response
 
 
 def keep_search(call: Call) -> dict[str, str]:

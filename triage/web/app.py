@@ -26,6 +26,7 @@ from triage.web import (
     admin,
     api_admin,
     api_alerts,
+    api_escalation,
     api_messages,
     api_oncall,
     api_peers,
@@ -39,10 +40,12 @@ from triage.web import (
     dicomweb_retrieve,
     dicomweb_store,
     dicomweb_worklist,
+    escalation_page,
     events,
     fhir,
     keys,
     language,
+    messages_page,
     oidc,
     openapi,
     pages,
@@ -55,6 +58,7 @@ from triage.web import (
 from triage.web.context import Call, Clock, Route, Web
 from triage.web.problems import Denied
 from triage.web.rates import Rates
+from triage.workflow.fhircast import Hub
 from triage.workflow.inlet import Inlet
 from triage.workflow.oidc import Provider
 from triage.workflow.preview import Previewer
@@ -82,6 +86,9 @@ ROUTES: tuple[Route, ...] = (
     *text_pages.ROUTES,
     *replay.ROUTES,
     *admin.ROUTES,
+    *messages_page.ROUTES,
+    *escalation_page.ROUTES,
+    *api_escalation.ROUTES,
     *api_admin.ROUTES,
     *quality_pages.ROUTES,
     *oidc.ROUTES,
@@ -142,6 +149,7 @@ def create_app(
         Previewer(settings),
         Inlet(settings, database, clock, "web"),
         Provider(settings.oidc) if settings.oidc.issuer else None,
+        Hub(settings.fhircast) if settings.fhircast.url else None,
     )
     app.extensions["triage"] = web
     app.extensions["triage.routes"] = {}

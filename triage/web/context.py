@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from triage.settings import Settings
 from triage.store.database import Database
+from triage.workflow.fhircast import Hub
 from triage.workflow.inlet import Inlet
 from triage.workflow.oidc import Provider
 from triage.workflow.preview import Previewer
@@ -75,6 +76,7 @@ class Web:
     previewer: Previewer
     inlet: Inlet
     provider: Provider | None  # the hospital's identity provider
+    hub: Hub | None = None  # hears which study a reader opened
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     channels: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(CHANNELS))

@@ -274,6 +274,7 @@ class AlertAnswer(BaseModel):
     acknowledged_by: str
     ended_at: Time | None
     version: int
+    drill: bool = False  # a rehearsal: there is no patient
     patient: dict[str, Any] | None = None
     location: str | None = None
     acquired_at: Time | None = None
@@ -404,6 +405,7 @@ class Ready(BaseModel):
 class MessagesQuery(Request):
     direction: Literal["in", "out"] = "out"
     state: Annotated[str, Field(max_length=100, description="one or more, separated by commas")] = ""
+    peer: Annotated[str, Field(max_length=160, description="a route (out) or a sender (in)")] = ""
     before: Annotated[int, Field(ge=1, lt=2**53)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 100
 

@@ -172,14 +172,17 @@ def banner(call: Call, *, put_off: bool = False) -> list[dict[str, Any]]:
 
 def _banner(row: dict[str, Any]) -> dict[str, Any]:
     alert = shapes.alert(row)
+    finding = _("suspected %(finding)s", finding=present.finding(alert["finding"]))
+    name = f"{present.person(row['patient_name'])}  {present.sex_age(alert['patient'])}"
     return {
         "id": alert["id"],
         "uid": alert["study_uid"],
-        "finding": _("suspected %(finding)s", finding=present.finding(alert["finding"])),
-        "name": f"{present.person(row['patient_name'])}  {present.sex_age(alert['patient'])}",
+        "drill": alert["drill"],
+        "finding": _("DRILL: %(finding)s", finding=finding) if alert["drill"] else finding,
+        "name": _("no patient") if alert["drill"] else name,
         "location": alert["location"],
         "acquired": clock(alert["acquired_at"]),
-        "since": milliseconds(alert["acquired_at"] or alert["arrived_at"]),
+        "since": milliseconds(alert["acquired_at"] or alert["arrived_at"] or alert["raised_at"]),
         "step": alert["step"],
         "exhausted": alert["state"] == "exhausted",
         "assigned": alert["assigned_to"],

@@ -174,6 +174,7 @@ def alert(a: dict[str, Any]) -> dict[str, Any]:
         "acknowledged_by": a["acknowledged_by"],
         "ended_at": stamp(a["ended_at"]),
         "version": a["version"],
+        "drill": a["drill"],
     }
     if "patient_code" in a:
         said |= {

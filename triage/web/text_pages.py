@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from flask import Response, make_response, redirect, render_template, request
+from pydantic import Field
 
 from triage import __version__
 from triage.domain.alerting import AlertState
@@ -16,7 +17,7 @@ from triage.web.context import Call, Route, stamp
 from triage.web.language import N_, _
 from triage.web.pages import banner, colleagues, display_names
 from triage.web.times import hours
-from triage.workflow import anchors, health, read
+from triage.workflow import anchors, health, links, read
 
 _PAST = tuple(s.value for s in AlertState if s.value not in alerts.UNANSWERED)
 
@@ -28,9 +29,27 @@ def alerts_page(call: Call) -> str:
     )
 
 
+class PhoneQuery(models.Request):
+    alert: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+    link: Literal["", "over"] = ""
+
+
 def phone_page(call: Call) -> str:
-    """For the on-call: open alerts, large buttons, initials alone."""
-    return render(call, "phone.html", "phone", opened=_cards(call), colleagues=colleagues(call))
+    """For the on-call: open alerts, large buttons, initials alone; the one that a link named comes first."""
+    query: PhoneQuery = call.query
+    opened = sorted(_cards(call), key=lambda a: a["id"] != query.alert)
+    gone = query.alert is not None and query.alert not in [a["id"] for a in opened]
+    return render(
+        call, "phone.html", "phone", opened=opened, colleagues=colleagues(call), named=query.alert, gone=gone,
+        over=query.link == "over",
+    )  # fmt: skip
+
+
+def follow_link(call: Call, word: str) -> Response:
+    """From a notice to its alert: once, by who is signed in."""
+    with call.web.database.write() as tx:
+        alert_id = links.follow(tx, word, call.who.name, call.now)
+    return make_response(redirect("/m?link=over" if alert_id is None else f"/m?alert={alert_id}"))
 
 
 def act_on_alert(call: Call, alert_id: int, act: str) -> Response:
@@ -59,8 +78,8 @@ def _cards(call: Call) -> list[dict[str, Any]]:
         cards.append(
             said[row["id"]]
             | {
-                "initials": present.initials(row["patient_name"]),
-                "sex_age": present.sex_age(patient),
+                "initials": _("DRILL") if row["drill"] else present.initials(row["patient_name"]),
+                "sex_age": "" if row["drill"] else present.sex_age(patient),
                 "last_four": row["patient_code"][-4:],
                 "waiting": hours((call.now - (row["acquired_at"] or row["raised_at"])).total_seconds()),
                 "raised": stamp(row["raised_at"]),
@@ -72,7 +91,7 @@ def _cards(call: Call) -> list[dict[str, Any]]:
 
 def _past(call: Call) -> list[dict[str, Any]]:
     names = display_names(call)
-    rows = alerts.listing(call.tx, states=_PAST, limit=100)
+    rows = alerts.listing(call.tx, states=_PAST, limit=100, drills=False)
     return [
         shapes.alert(r)
         | {
@@ -149,7 +168,7 @@ def health_page(call: Call) -> str:
     return admin.page(
         call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,
         figures=reading.figures(call.tx), settings=call.web.settings, listeners=call.web.feed.listeners,
-        deliveries=[d for d in alerts.deliveries(call.tx) if d["state"] in ("waiting", "parked")][-50:],
+        deliveries=alerts.delivery_listing(call.tx, states=("waiting", "parked"), limit=50),
         support=_support(call, found, beats),
     )  # fmt: skip
 
@@ -186,7 +205,10 @@ def render(call: Call, template: str, page: str, **values: Any) -> str:
 ALERTS = ("worklist:read", "alerts:act")
 ROUTES = (
     Route(path="/alerts", view=alerts_page, scopes=ALERTS, html=True),
-    Route(path="/m", view=phone_page, scopes=ALERTS, html=True),
+    Route(path="/m", view=phone_page, scopes=ALERTS, query=PhoneQuery, html=True),
+    Route(
+        path=f"/m/<string(length={links.CHARACTERS}):word>", view=follow_link, scopes=ALERTS, html=True, needs_tx=False
+    ),
     Route(
         path="/alerts/<id:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
         scopes=("alerts:act",), html=True, needs_tx=False,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
 from triage.domain.finding import Finding
-from triage.store import alerts, audit, events, oncall, reading, runs, studies
+from triage.store import alerts, audit, drills, events, oncall, reading, runs, studies
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
@@ -101,37 +101,66 @@ def correct(tx: Connection, alert_id: int, study_id: int, state: str, ids: NewId
     events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=state)
 
 
-def climb_ladders(tx: Connection, ladder: Sequence[Rung], grace: timedelta, ids: NewId, now: datetime) -> int:
-    """Every open alert whose next rung's time has come goes up one rung; after the last it is exhausted.
+def is_due(alert: dict[str, Any], ladder: Sequence[Rung], grace: timedelta, now: datetime) -> bool:
+    """Has the time of its next rung come, or is it over after the last?"""
+    raised_at = _raised_at(alert, now)
+    ended = alert["step"] >= len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace
+    return ended or bool(rungs_due(ladder, raised_at, alert["step"], now))
+
+
+def climb(
+    tx: Connection, alert_id: int, ladder: Sequence[Rung], grace: timedelta, ids: NewId, now: datetime
+) -> bool:
+    """An open alert whose next rung's time has come goes up one rung; after the last it is exhausted.
 
     One rung a call, so that no rung is skipped and each is told once (I12). `grace` after the last rung before the
-    alert counts as exhausted: still red, still to be acknowledged. Returns how many alerts moved.
+    alert counts as exhausted: still red, still to be acknowledged. False when nothing was to be done.
     """
-    moved = 0
-    for alert in alerts.open_alerts(tx):
-        if studies.get_study(tx, alert["study_id"])["constancy"]:
-            continue
-        raised_at = min(alert["raised_at"], now)  # a stamp from a clock that was ahead delays nothing (P17)
-        due = rungs_due(ladder, raised_at, alert["step"], now)
-        if due:
-            step = alert["step"] + 1
-            if not alerts.climb(tx, alert["id"], step, now):
-                continue
-            contact = _call(tx, alert, ladder[step].on_call, now) if ladder[step].on_call else ""
-            tell(tx, alert["id"], step, ladder[step].routes, ids, now, contact)
-            state, act = AlertState.OPEN, "alert.escalated"
-        elif alert["step"] >= len(ladder) - 1 and now >= raised_at + ladder[-1].after + grace:
-            if not alerts.move(tx, alert["id"], AlertState.EXHAUSTED, now):
-                continue
-            step, state, act = alert["step"], AlertState.EXHAUSTED, "alert.exhausted"
-        else:
-            continue
-        audit.append(tx, now, "triage", act, "alert", alert["id"], {"step": step})
-        events.publish(
-            tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=state.value, step=step
-        )
-        moved += 1
-    return moved
+    alert = alerts.get(tx, alert_id)
+    if (
+        alert is None
+        or alert["state"] != AlertState.OPEN.value
+        or not is_due(alert, ladder, grace, now)
+        or (studies.get_study(tx, alert["study_id"])["constancy"] and not alert["drill"])
+    ):
+        return False
+    if rungs_due(ladder, _raised_at(alert, now), alert["step"], now):
+        return next_rung(tx, alert, ladder, ids, now)
+    # Nobody answered: an alert stays red until somebody does; a drill is over.
+    ended = AlertState.CLOSED if alert["drill"] else AlertState.EXHAUSTED
+    if not alerts.move(tx, alert_id, ended, now):
+        return False
+    if alert["drill"]:
+        drills.stop_sending(tx, alert_id)
+    audit.append(tx, now, "triage", "alert.exhausted", "alert", alert_id, {"step": alert["step"]})
+    tell_pages(tx, alert, ended, now, step=alert["step"])
+    return True
+
+
+def next_rung(
+    tx: Connection, alert: dict[str, Any], ladder: Sequence[Rung], ids: NewId, now: datetime, why: str = ""
+) -> bool:
+    """One rung up. why: what brought it there before its time. False on the last rung, or when another was faster."""
+    step = alert["step"] + 1
+    if step >= len(ladder) or not alerts.climb(tx, alert["id"], step, now):
+        return False
+    contact = _call(tx, alert, ladder[step].on_call, now) if ladder[step].on_call else ""
+    tell(tx, alert["id"], step, ladder[step].routes, ids, now, contact)
+    detail = {"step": step} | ({"why": why} if why else {})
+    audit.append(tx, now, "triage", "alert.escalated", "alert", alert["id"], detail)
+    tell_pages(tx, alert, AlertState.OPEN, now, step=step)
+    return True
+
+
+def tell_pages(tx: Connection, alert: dict[str, Any], state: AlertState, now: datetime, **data: Any) -> None:
+    """Open pages hear of it; of a drill without its study, which is hidden from them."""
+    study_id = None if alert["drill"] else alert["study_id"]
+    events.publish(tx, now, "alert", study_id, alert_id=alert["id"], state=state.value, **data)
+
+
+def _raised_at(alert: dict[str, Any], now: datetime) -> datetime:
+    raised_at: datetime = alert["raised_at"]
+    return min(raised_at, now)  # a stamp from a clock that was ahead delays nothing (P17)
 
 
 def _call(tx: Connection, alert: dict[str, Any], place: int, now: datetime) -> str:

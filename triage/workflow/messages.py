@@ -88,7 +88,7 @@ def park_message(tx: Connection, message_id: int, person: str, reason: str, now:
     """Nobody needs to look at it any more. raises NotFound; Refused without a reason"""
     incoming(tx, message_id)
     _needs(reason)
-    messages.set_state(tx, message_id, "parked", f"parked by {person}: {reason.strip()}")
+    messages.set_state(tx, message_id, "parked", f"{messages.BY_A_PERSON}{person}: {reason.strip()}")
     audit.append(tx, now, person, "message.parked", "message", message_id, {"reason": reason.strip()[:200]})
 
 

@@ -6,9 +6,7 @@ import contextlib
 import socket
 import ssl
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,13 @@ from triage.dicom.commitment import STORAGE_COMMITMENT
 from triage.dicom.header import read_header
 from triage.dicom.query import STUDY_ROOT_FIND
 from triage.dicom.send import SendResult, echo_to, send_to
-from triage.domain.errors import TriageError, Unavailable
+from triage.domain.errors import Unavailable
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.phantom.identity import identity_for
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_radiograph
 from triage.settings import OutletSettings, Settings
+from triage.workflow.check_steps import Check, Step, run_steps
 from triage.workflow.remotes import remote_of
 from triage.workflow.sending import service_of
 
@@ -46,35 +45,10 @@ ADVICE = {
 END_SOON = timedelta(days=30)  # of a certificate (standards 9.1)
 
 
-@dataclass(frozen=True)
-class Step:
-    """ok: None when it was not tried, since an earlier one failed or the peer does not need it."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    seconds: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        state = {True: "ok", False: "failed", None: "not tried"}[self.ok]
-        return {"name": self.name, "state": state, "detail": self.detail, "seconds": self.seconds}
-
-
-@dataclass
-class Check:
-    """The steps so far. error: the first that went wrong, as it was raised."""
-
-    steps: list[Step]
-    error: TriageError | None = None
-
-    @property
-    def ok(self) -> bool:
-        return all(s.ok is not False for s in self.steps)
-
+class PeerCheck(Check):
     def as_json(self, peer: str) -> dict[str, Any]:
-        failed = next((s.name for s in self.steps if s.ok is False), "")
         steps = [s.as_json() for s in self.steps]
-        return {"peer": peer, "ok": self.ok, "steps": steps, "next": ADVICE.get(failed, "")}
+        return {"peer": peer, "ok": self.ok, "steps": steps, "next": ADVICE.get(self.failed, "")}
 
 
 def check_peer(
@@ -83,14 +57,14 @@ def check_peer(
     *,
     store: bool = True,
     said: Callable[[Step], None] = lambda _: None,
-) -> Check:
+) -> PeerCheck:
     """Name, connection, TLS, C-ECHO, a real store of a phantom, what else it offers, and its DICOMweb.
 
     peer   a row of `store.peers`
     store  False: nothing is stored there
     said   called after each step
     """
-    check = Check([])
+    check = PeerCheck([])
     outlet = next((o for o in settings.outlets if o.peer == peer["name"]), None)
     address = (peer["host"], peer["port"])
     with tempfile.TemporaryDirectory() as folder:
@@ -103,41 +77,15 @@ def check_peer(
         if store:
             steps.append(("C-STORE of a phantom", lambda: _store(_remote(settings, peer), Path(folder))))
         steps.append(("services", lambda: _offers(_remote(settings, peer))))
-        _run(check, steps, said)
+        run_steps(check, steps, said)
         web = outlet is not None and outlet.url != ""
         if web:
             assert outlet is not None
             steps = [("QIDO-RS", lambda: _query(service_of(settings, outlet)))]
             if store:
                 steps.append(("STOW-RS of a phantom", lambda: _stow(settings, outlet, Path(folder))))
-            _run(check, steps, said)  # beside DIMSE: one may work without the other
+            run_steps(check, steps, said)  # beside DIMSE: one may work without the other
     return check
-
-
-def _run(check: Check, steps: list[tuple[str, Callable[[], str]]], said: Callable[[Step], None]) -> None:
-    failed = ""
-    for name, act in steps:
-        if failed:
-            step = Step(name, None, f"not tried: {failed} failed", None)
-        else:
-            step, error = _one(name, act)
-            failed = name if error else ""
-            check.error = check.error or error
-        check.steps.append(step)
-        said(step)
-
-
-def _one(name: str, act: Callable[[], str]) -> tuple[Step, TriageError | None]:
-    started = time.monotonic()
-    error: TriageError | None = None
-    try:
-        detail = act()
-    except TriageError as caught:
-        error, detail = caught, str(caught)
-    except OSError as caught:
-        detail = f"{caught.strerror or caught}. Check address, port and firewall."
-        error = Unavailable(f"{name} failed: {detail}")
-    return Step(name, error is None, detail, round(time.monotonic() - started, 3)), error
 
 
 def _echo(remote: Remote) -> str:

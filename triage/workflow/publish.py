@@ -48,7 +48,9 @@ def mode_of(run: Completed, site: Mode) -> Mode:
     return Mode.OVERLAY if site is Mode.OVERLAY and Mode(run.mode) is Mode.OVERLAY else Mode.TRIAGE_ONLY
 
 
-def analysis_of(tx: Connection, run: Completed, site_mode: Mode, ae_title: str) -> Analysis:
+def analysis_of(
+    tx: Connection, run: Completed, site_mode: Mode, ae_title: str, *, cites_segmentation: bool = True
+) -> Analysis:
     """What the objects of this Run may say. Places and sizes pass the one gate here, and nowhere else.
 
     raises  Refused when none of its images is in the index
@@ -75,6 +77,7 @@ def analysis_of(tx: Connection, run: Completed, site_mode: Mode, ae_title: str) 
         filler_order_number=order.get("filler_order_number", ""),
         predecessors=(_report_of(older),) if older else (),
         ae_title=ae_title,
+        cites_segmentation=cites_segmentation,
     )
 
 
@@ -124,12 +127,12 @@ class Publisher:
 
     def __init__(
         self, database: Database, spool: Spool, folder: Path, mode: Mode, ae_title: str,
-        clock: Callable[[], datetime], previewer: Previewer | None = None,
+        clock: Callable[[], datetime], previewer: Previewer | None = None, *, cites_segmentation: bool = True,
     ) -> None:  # fmt: skip
-        """previewer: given where an overview picture is wanted."""
+        """previewer: given where an overview picture is wanted. cites_segmentation: as in `Analysis`."""
         self._database, self._spool, self._folder = database, spool, folder
         self._mode, self._ae_title, self._clock = mode, ae_title, clock
-        self._previewer = previewer
+        self._previewer, self._cites = previewer, cites_segmentation
         self._settled = 0
 
     def turn(self) -> int:
@@ -163,7 +166,7 @@ class Publisher:
             return
         try:
             with self._database.read() as tx:
-                analysis = analysis_of(tx, run, self._mode, self._ae_title)
+                analysis = analysis_of(tx, run, self._mode, self._ae_title, cites_segmentation=self._cites)
             objects = build(analysis, self._picture(run, analysis))
         except Unavailable:
             raise

@@ -17,8 +17,8 @@ from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import prioritize
 from triage.domain.run import RunState
-from triage.store import alerts, audit, events, policies, reading, runs, studies, users, worklist
-from triage.workflow.alert import close_alerts
+from triage.store import alerts, audit, drills, events, policies, reading, runs, studies, users, worklist
+from triage.workflow.alert import close_alerts, tell_pages
 from triage.workflow.rank import rank
 
 CLAIM_LENGTH = timedelta(minutes=10)
@@ -355,8 +355,10 @@ def acknowledge_alert(
             "detected_at": alert["raised_at"].isoformat(),
             "seconds": round((now - alert["raised_at"]).total_seconds(), 1),
             "step": alert["step"],
-        },
+        } | ({"drill": True} if alert["drill"] else {}),
     )  # fmt: skip
+    if alert["drill"]:
+        drills.stop_sending(tx, alert_id)
     _tell_alert(tx, now, alert, AlertState.ACKNOWLEDGED.value)
     return _alert(tx, alert_id)
 
@@ -403,7 +405,7 @@ def _item(tx: Connection, study_uid: str, version: int | None) -> tuple[int, dic
 
 def _alert(tx: Connection, alert_id: int) -> dict[str, Any]:
     alert = alerts.get(tx, alert_id)
-    if alert is None or studies.get_study(tx, alert["study_id"])["constancy"]:
+    if alert is None or (studies.get_study(tx, alert["study_id"])["constancy"] and not alert["drill"]):
         raise NotFound("no such alert")
     return alert
 
@@ -438,5 +440,6 @@ def _tell(tx: Connection, now: datetime, study_id: int, **data: Any) -> None:
 
 
 def _tell_alert(tx: Connection, now: datetime, alert: dict[str, Any], state: str) -> None:
-    events.publish(tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=state)
-    events.publish(tx, now, "worklist", alert["study_id"])  # the alert column of the row
+    tell_pages(tx, alert, AlertState(state), now)
+    if not alert["drill"]:
+        events.publish(tx, now, "worklist", alert["study_id"])  # the alert column of the row

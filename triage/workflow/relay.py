@@ -9,19 +9,22 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from triage.channels.protocol import Answer, Channel, Outcome
-from triage.domain.alerting import AlertNotice, DeliveryState, MessageKind, retry_after
+from triage.domain.alerting import AlertNotice, AlertState, DeliveryState, MessageKind, Rung, retry_after
 from triage.domain.errors import TriageError
 from triage.domain.finding import FINDING_CODES, Location, shown
 from triage.log import get_logger
 from triage.settings import RouteSettings
-from triage.store import alerts, audit, constancy, events, runs, studies, worklist
+from triage.store import alerts, audit, constancy, runs, studies, worklist
 from triage.store.database import Database
+from triage.workflow import links
+from triage.workflow.alert import next_rung, tell_pages
 from triage.workflow.routes import build, build_operator_notice
 from triage.workflow.site import NewId, Site, new_id
 
@@ -34,7 +37,10 @@ def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> 
     row = alerts.due_delivery(tx, route.name, now)
     if row is None or row["payload"] is not None:
         return row
-    payload = build(route, notice_of(tx, row, site), site.mode)
+    notice = notice_of(tx, row, site)
+    if route.link and notice.kind is MessageKind.RESULT:
+        notice = replace(notice, link=links.make(tx, row["id"], route.link))
+    payload = build(route, notice, site.mode)
     # Cancelled in this very moment: its withdrawal counts this route as never told.
     return {**row, "payload": payload} if alerts.keep_payload(tx, row["id"], payload) else None
 
@@ -47,10 +53,12 @@ def record(
     now: datetime,
     operators: Sequence[str] = (),
     ids: NewId = new_id,
+    ladder: Sequence[Rung] = (),
 ) -> DeliveryState:
     """Store what the peer said and what follows from it.
 
     operators  routes to tell when the peer refused the content: a parked alert is nobody's otherwise
+    ladder     of the site: who refuses for good is not waited for, the next rung is told at once (standards 7.3)
     """
     state = {
         Outcome.DELIVERED: DeliveryState.DELIVERED,
@@ -68,11 +76,21 @@ def record(
         text = f"Route {row['route']} refused an alert ({answer.detail}). Alert {row['alert_id']} waits for a person."
         for route in operators:
             constancy.add_notice(tx, "delivery.parked", text, route, ids(), now)
-    events.publish(tx, now, "alert", alert["study_id"], alert_id=alert["id"], state=alert["state"])
+        escalate(tx, row, alert, ladder, ids, now)
+    tell_pages(tx, alert, AlertState(alert["state"]), now)
     return state
 
 
-def park_removed(tx: Connection, now: datetime) -> int:
+def escalate(
+    tx: Connection, row: dict[str, Any], alert: dict[str, Any], ladder: Sequence[Rung], ids: NewId, now: datetime
+) -> None:  # fmt: skip
+    """A result that will not arrive by its route: the rung after its own, now; later times stay as they were."""
+    waits = alert["state"] == AlertState.OPEN.value and alert["step"] == row["rung"]
+    if waits and row["kind"] == MessageKind.RESULT.value:
+        next_rung(tx, alert, ladder, ids, now, why=f"route {row['route']} failed for good")
+
+
+def park_removed(tx: Connection, now: datetime, ladder: Sequence[Rung] = (), ids: NewId = new_id) -> int:
     """Deliveries of routes that are no longer configured wait for nobody: a person must know, and may replay them."""
     parked = alerts.park_disabled(tx, "the route was removed from the settings")
     for row in parked:
@@ -80,6 +98,9 @@ def park_removed(tx: Connection, now: datetime) -> int:
             tx, now, "triage", "delivery.parked", "alert", row["alert_id"],
             {"route": row["route"], "control_id": row["control_id"], "detail": row["detail"]},
         )  # fmt: skip
+        alert = alerts.get(tx, row["alert_id"])
+        assert alert is not None
+        escalate(tx, row, alert, ladder, ids, now)
     if parked:
         log.warning(
             "delivery.parked", deliveries=len(parked), detail="route removed", fix="see the messages page"
@@ -125,7 +146,7 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
         probability=alert["probability"],
         band=alert["band"],
         detected_at=run["finished_at"] or alert["raised_at"],
-        detector_release=f"{run['detector']} {run['version']}",
+        detector_release="drill" if alert["drill"] else f"{run['detector']} {run['version']}",
         rung=delivery["rung"],
         of_another_patient=bool(delivery["told_as"]),
         alert_id=alert["id"],
@@ -171,7 +192,7 @@ def deliver_next(
     else:
         answer = channel.send(row["payload"], row["control_id"])
     with database.write() as tx:
-        state = record(tx, row, answer, jitter(), clock(), operators)
+        state = record(tx, row, answer, jitter(), clock(), operators, ladder=site.ladder)
     log.info(
         "delivery.attempted",
         route=route.name,

@@ -11,10 +11,10 @@ from triage.domain.alerting import RETRY_SECONDS, retry_after
 from triage.domain.completeness import longest_wait
 from triage.domain.errors import Unavailable
 from triage.log import get_logger
-from triage.store import audit, events, runs, studies, users, workitems
+from triage.store import alerts, audit, events, runs, studies, users, workitems
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
-from triage.workflow.alert import climb_ladders, settle_study
+from triage.workflow.alert import climb, is_due, settle_study
 from triage.workflow.assess import LEASE
 from triage.workflow.complete import complete_series
 from triage.workflow.constancy import DEADLINE
@@ -55,8 +55,29 @@ def judge_due(
     return wake
 
 
+def climb_due(database: Database, site: Site, clock: Callable[[], datetime], ids: NewId = new_id) -> int:
+    """Every open alert whose time has come goes up one rung, one transaction each: one that cannot costs no other.
+
+    Returns how many moved.
+    """
+    with database.read() as tx:
+        due = [a["id"] for a in alerts.open_alerts(tx) if is_due(a, site.ladder, GRACE, clock())]
+    moved = 0
+    for alert_id in due:
+        try:
+            with database.write() as tx:
+                moved += climb(tx, alert_id, site.ladder, GRACE, ids, clock())
+        except Unavailable:
+            raise
+        except Exception:
+            log.error(
+                "alert.not_climbed", alert_id=alert_id, exc_info=True, fix="send this line to the developers"
+            )
+    return moved
+
+
 def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[int, str]]:
-    """One pass over runs, claims, alerts and the feed; returns (run id, queue) to wake after the commit."""
+    """One pass over runs, claims and the feed; returns (run id, queue) to wake after the commit."""
     for study_id in clamp_future(tx, now, _longest(site)):
         rank(tx, study_id, now)
     for study_id, run_id in runs.give_up_crashed(tx, now):
@@ -64,7 +85,6 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
         settle_study(tx, study_id, site, ids, now)
     settle_strays(tx, site, ids, now)
     free_expired(tx, now)
-    climb_ladders(tx, site.ladder, GRACE, ids, now)
     wake = runs.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
     workitems.forget_events(tx, now - FEED_KEPT)

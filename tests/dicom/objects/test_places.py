@@ -87,6 +87,16 @@ def test_segment_and_report_name_one_nodule_by_one_identity() -> None:
     assert segmentation.SeriesInstanceUID in {s.SeriesInstanceUID for s in evidence}
 
 
+def test_a_report_for_a_peer_without_the_segmentation_names_none_and_points_instead() -> None:
+    segmentation = read(_made(seg.build(SCAN)))
+    report = read(sr.build(replace(SCAN, cites_segmentation=False)))
+    assert named(report, "121231") and not named(report, "121191")
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert segmentation.SeriesInstanceUID not in {s.SeriesInstanceUID for s in evidence}
+    # Who has both still finds the nodule in either by one identity.
+    assert segmentation.SegmentSequence[0].TrackingUID in {i.UID for i in named(report, "112040")}
+
+
 def test_voxels_are_those_of_the_finding_on_the_slices_that_were_received() -> None:
     read_back = highdicom.seg.Segmentation.from_dataset(read(_made(seg.build(SCAN))))
     slices = [uid(1, 1, i) for i in range(5, 10)]

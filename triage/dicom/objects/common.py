@@ -53,6 +53,7 @@ class Analysis:
     sources      headers of the analysed images, all of one series
     series_number  of the report; the flag gets the next one
     predecessors   reports of superseded Runs over the same images
+    cites_segmentation  False where a peer gets the report without the segmentation: its places are points then
     """
 
     key: str
@@ -68,6 +69,7 @@ class Analysis:
     filler_order_number: str = ""
     predecessors: tuple[Reference, ...] = ()
     ae_title: str = "TRIAGE"
+    cites_segmentation: bool = True
 
     @property
     def title(self) -> str:

@@ -87,7 +87,7 @@ def build(analysis: Analysis) -> Made:
     ds.SeriesDescription = common.series_description(analysis.title, "result")
     ds.PreliminaryFlag, ds.CompletionFlag, ds.VerificationFlag = "PRELIMINARY", "COMPLETE", "UNVERIFIED"
     ds.PerformedProcedureCodeSequence = Items([])
-    segmentation = seg.reference(analysis)
+    segmentation = seg.reference(analysis) if analysis.cites_segmentation else None
     ds.CurrentRequestedProcedureEvidenceSequence = common.evidence(analysis.sources, segmentation)
     if requests := common.requests(analysis):
         ds.ReferencedRequestSequence = requests

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from triage.domain.alerting import BANNERS_PER_READER_HOUR
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import OrderedPriority
 from triage.domain.statistics import poisson_rate, wilson
@@ -19,7 +20,6 @@ from triage.store.monitoring import Opened
 
 WEEK = timedelta(days=7)
 SLOW_SECONDS = {"chest_xray": 60.0, "lung_nodule": 300.0}  # p95, ux 10 chart 12
-BANNERS_PER_READER_HOUR = 2.0  # the alarm budget of ux 9
 NAMED_FROM = 30  # a reader's own figures need so many (ux 10, chart 15)
 
 

@@ -94,6 +94,9 @@ delivery = Table(
     Column(
         "recipient", String(200), nullable=False, server_default=""
     ),  # who is on call, where a route takes one
+    Column("link_digest", String(64)),  # of the link in the message, which works once
+    Column("link_used_at", UtcTime),
+    Index("delivery_link", "link_digest", unique=True),
     UniqueConstraint("alert_id", "route", "rung", "kind", "replay"),
     one_of("state", "waiting", "delivered", "parked", "cancelled"),
     # The relay's question.

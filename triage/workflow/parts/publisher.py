@@ -34,6 +34,7 @@ def main() -> int:
         settings.dicom.ae_title,
         clock,
         Previewer(settings) if settings.overview else None,
+        cites_segmentation=settings.reports_cite_segmentations,
     )
     publisher.sweep()
     holder = f"{os.uname().nodename}:{os.getpid()}"

@@ -13,7 +13,7 @@ from triage.settings import Settings
 from triage.store import alerts, audit, events
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.workflow import constancy
+from triage.workflow import budget, constancy
 from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
@@ -23,7 +23,7 @@ from triage.workflow.relay import RouteThread, park_removed
 from triage.workflow.routes import channel_of
 from triage.workflow.site import new_id, site_of
 from triage.workflow.step_events import StepEvents, StepEventsThread
-from triage.workflow.sweep import judge_due, sweep
+from triage.workflow.sweep import climb_due, judge_due, sweep
 from triage.workflow.watch import ring_for_silence
 
 log = get_logger()
@@ -32,6 +32,7 @@ TICK_SECONDS = 0.2
 SWEEP_SECONDS = 1.0
 ANCHOR_SECONDS = 300.0
 WATCH_SECONDS = 10.0
+BUDGET_SECONDS = 600.0
 
 
 class Clockwork:
@@ -47,9 +48,11 @@ class Clockwork:
         self._duties: list[tuple[float, Callable[[], None]]] = [
             (TICK_SECONDS, self._judge),
             (TICK_SECONDS, self._reject),
+            (SWEEP_SECONDS, self._climb),
             (SWEEP_SECONDS, self._sweep),
             (SWEEP_SECONDS, self._judge_constancy),
             (WATCH_SECONDS, self._watch),
+            (BUDGET_SECONDS, self._budget),
             (ANCHOR_SECONDS, self._anchor),
         ]
         self._next = [0.0] * len(self._duties)
@@ -87,6 +90,9 @@ class Clockwork:
     def _reject(self) -> None:
         self._waker.wake(read_notes(self._database, self._spool, self._site, clock))
 
+    def _climb(self) -> None:
+        climb_due(self._database, self._site, clock)
+
     def _sweep(self) -> None:
         with self._database.write() as tx:
             wake = sweep(tx, self._site, new_id, clock())
@@ -100,6 +106,10 @@ class Clockwork:
         with self._database.write() as tx:
             ring_for_silence(tx, self.operator_routes, new_id, clock())
 
+    def _budget(self) -> None:
+        with self._database.write() as tx:
+            budget.watch(tx, self.operator_routes, new_id, clock())
+
     def _anchor(self) -> None:
         with self._database.read() as tx:
             head = audit.head(tx)
@@ -112,7 +122,7 @@ def main() -> int:
     database = Database(settings.database_url)
     with database.write() as tx:
         alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
-        park_removed(tx, clock())
+        park_removed(tx, clock(), site_of(settings).ladder)
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
     steps = StepEvents(database, settings, clock)

@@ -26,8 +26,11 @@ export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, l
     const alert = alerts[0];
     const box = span("div", "", "banner");
     box.dataset.alert = alert.id;
-    box.append(span("span", `!! ${alert.exhausted ? t("CRITICAL, NOBODY ANSWERED") : t("CRITICAL")}`, "what"));
-    const line = span("span", `${alert.finding}  ${alert.name}  ${alert.location}  ${t("acquired %(at)s", { at: alert.acquired })}  ${t("waiting")} `, "line");
+    const drill = t("DRILL");
+    const kind = alert.exhausted ? t("CRITICAL, NOBODY ANSWERED") : t("CRITICAL");
+    box.append(span("span", `!! ${alert.drill ? drill : kind}`, "what"));
+    const acquired = alert.drill ? "" : `${alert.location}  ${t("acquired %(at)s", { at: alert.acquired })}  `;
+    const line = span("span", `${alert.finding}  ${alert.name}  ${acquired}${t("waiting")} `, "line");
     const wait = span("span", "");
     wait.dataset.k = "since";
     wait.dataset.at = alert.since;
@@ -38,7 +41,7 @@ export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, l
     if (alert.assigned) line.append(`  ${t("handed to %(who)s", { who: alert.assigned })}`);
     box.append(line);
     if (alerts.length > 1) box.append(button(t("+%(n)s more (L)", { n: alerts.length - 1 }), list));
-    box.append(button(t("Open"), () => open(alert)));
+    if (!alert.drill) box.append(button(t("Open"), () => open(alert)));
     if (mayAct) {
       box.append(button(t("Acknowledge X"), () => acknowledge(alert)), button(t("Hand over E"), () => handover(alert)));
       if (alert.may_later) box.append(button(t("Later"), () => later(alert)));

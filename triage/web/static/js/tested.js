@@ -1,4 +1,4 @@
-// The test of a peer, step by step with its time and cause (ux 11).
+// The test of a peer or a route, step by step with its time and cause (ux 11).
 
 import { act } from "./api.js";
 import { span } from "./cell.js";
@@ -16,7 +16,7 @@ for (const button of document.querySelectorAll("[data-test]")) {
     advice.textContent = t("Testing…");
     button.disabled = true;
     try {
-      const { said } = await act(`/api/v1/peers/${encodeURIComponent(name)}/test`);
+      const { said } = await act(`${box.dataset.path}/${encodeURIComponent(name)}/test`);
       for (const step of said.steps) {
         const mark = { ok: "✓", failed: "✕" }[step.state] ?? "–";
         const time = step.seconds === null || step.seconds === undefined ? "" : ` ${Math.round(step.seconds * 1000)} ms`;
