@@ -14,9 +14,10 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from tests.dicom import wire
-from tests.dicom.test_receive import QUICK, eventually
+from tests.dicom.hospital import QUICK, eventually
 from triage.dicom.handover import OtherServices
-from triage.dicom.receive import Caller, Receiver, ReceiverConfig
+from triage.dicom.receive import Receiver
+from triage.dicom.receiver_config import Caller, ReceiverConfig
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
 

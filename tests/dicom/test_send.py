@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from tests.dicom import builders
-from tests.dicom.test_receive import Hospital, data_set, hospital
+from tests.dicom.hospital import Hospital, data_set, hospital
 from triage.dicom.send import SendResult, echo, send
 from triage.domain.errors import Unavailable
 

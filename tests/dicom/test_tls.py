@@ -16,8 +16,9 @@ import pytest
 
 from tests.certificates import Authority
 from tests.dicom import builders, wire
-from tests.dicom.test_receive import QUICK, eventually
-from triage.dicom.receive import Caller, ReceivedObject, Receiver, ReceiverConfig
+from tests.dicom.hospital import QUICK, eventually
+from triage.dicom.receive import Receiver
+from triage.dicom.receiver_config import Caller, ReceivedObject, ReceiverConfig
 from triage.dicom.tls import ServerContexts, TlsFiles, fingerprint, not_after
 from triage.domain.errors import Misconfigured
 

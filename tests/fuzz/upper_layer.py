@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tests.dicom import wire
 from triage.dicom.elements import read_part10
 from triage.dicom.header import WANTED
-from triage.dicom.receive import SERVED
+from triage.dicom.services import SERVED
 from triage.dicom.upper.association import Association, Provider
 from triage.dicom.upper.command import read_command, response_to
 from triage.dicom.upper.negotiation import Implementation, agree

@@ -14,9 +14,10 @@ from pydicom.sequence import Sequence as Items
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from tests.dicom.test_receive import QUICK
+from tests.dicom.hospital import QUICK
 from tests.factories import Clock
-from triage.dicom.receive import Receiver, ReceiverConfig
+from triage.dicom.receive import Receiver
+from triage.dicom.receiver_config import ReceiverConfig
 from triage.store.database import Database
 from triage.workflow.other_services import other_services
 from triage.workflow.site import Site

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from tests.certificates import Authority
-from triage.dicom.receive import Caller
+from triage.dicom.receiver_config import Caller
 from triage.dicom.tls import PeerCertificate
 from triage.settings import DicomSettings, Settings
 from triage.store import peers, schema

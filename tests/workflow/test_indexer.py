@@ -16,7 +16,7 @@ from tests.dicom import builders
 from tests.workflow.desk import Desk as Department
 from triage.dicom.folder import IncomingFolder, abandoned
 from triage.dicom.header import read_header
-from triage.dicom.receive import ReceivedObject
+from triage.dicom.receiver_config import ReceivedObject
 from triage.domain.errors import Unavailable
 from triage.store import schema
 from triage.store.spool import Spool

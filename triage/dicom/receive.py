@@ -12,25 +12,21 @@ import os
 import socket
 import ssl
 import threading
-import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from triage.dicom import services
 from triage.dicom.folder import IncomingFolder, abandoned
-from triage.dicom.handover import Handover, OtherServices, hand_over
-from triage.dicom.header import ObjectMismatch, read_header
-from triage.dicom.incoming import IncomingFile
+from triage.dicom.handover import Handover, hand_over
+from triage.dicom.receiver_config import Caller, ReceivedObject, ReceiverConfig
 from triage.dicom.slots import Slots
-from triage.dicom.tls import PeerCertificate, peer_certificate
+from triage.dicom.storing import Session, Storing, where
+from triage.dicom.tls import peer_certificate
 from triage.dicom.upper import negotiation
-from triage.dicom.upper.association import Association, End, Provider, Sink
-from triage.dicom.upper.command import Command
-from triage.dicom.upper.doorstep import Doorstep, DoorstepLimits
-from triage.dicom.upper.negotiation import AcceptedContext, Agreement, Implementation
+from triage.dicom.upper.association import Association, End, Provider
+from triage.dicom.upper.doorstep import Doorstep, DoorstepLimits, open_port
+from triage.dicom.upper.negotiation import Agreement, Implementation
 from triage.dicom.upper.pdu import (
     AssociateRequest,
     InvalidPdu,
@@ -40,130 +36,14 @@ from triage.dicom.upper.pdu import (
 )
 from triage.dicom.upper.states import Event, Machine
 from triage.dicom.upper.stream import Deadlines
-from triage.domain.errors import Refused, Unavailable
-from triage.domain.study import InstanceHeader
 from triage.log import get_logger
 
-SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-
-BACKLOG = 128
 SPARE_ASSOCIATIONS = 30  # threads that judge or reject a request beside those that are established
 STOP_SECONDS = 5.0  # for aborted associations to end
 
-SERVED = {
-    services.VERIFICATION: services.TRANSFER_SYNTAXES,
-    **dict.fromkeys(services.STORAGE_CLASSES, services.TRANSFER_SYNTAXES),
-}
 _STORAGE = frozenset(services.STORAGE_CLASSES)
 
 log = get_logger()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReceiverLimits:
-    """standards 1.4 and 1.5, assurance 6.1. `associations` counts over all receiver processes of this machine."""
-
-    associations: int = 20
-    associations_per_address: int = 10
-    waiting: int = 512
-    waiting_per_address: int = 256
-    request_bytes: int = 65_536
-    request_seconds: float = 10.0
-    closing_seconds: float = 10.0
-    pdu_bytes: int = 1 << 20
-    pdu_seconds: float = 60.0
-    idle_seconds: float = 60.0
-    association_seconds: float = 3_600.0
-    object_bytes: int = 2 << 30
-    reserve_bytes: int = 64 << 20
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks to be let in; `certificate` is what it has proved on a TLS connection."""
-
-    ae_title: str
-    address: str
-    certificate: PeerCertificate | None = None
-    tls: bool = False
-
-
-@dataclass(frozen=True)
-class ReceivedObject:
-    """One object as it lies in the incoming folder; when `on_object` sees it, it is flushed but not yet ours.
-
-    path     temporary Part 10 file; with success it is `on_object`'s, otherwise it is removed
-    digest   SHA-256 of the whole file; equal for equal data sets in equal transfer syntax, whoever sent them
-    """
-
-    path: Path
-    digest: str
-    size: int
-    header: InstanceHeader
-    calling_ae_title: str
-    called_ae_title: str
-    association_id: str
-    address: str
-
-    @property
-    def sop_class_uid(self) -> str:
-        return self.header.sop_class_uid
-
-    @property
-    def sop_instance_uid(self) -> str:
-        return self.header.sop_instance_uid
-
-    @property
-    def transfer_syntax_uid(self) -> str:
-        return self.header.transfer_syntax_uid
-
-
-def _no_seal(_: ReceivedObject) -> bytes:
-    return b""
-
-
-def _leave(_: list[Path]) -> None:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReceiverConfig:
-    """incoming  folder on the spool's file system; may_call decides who is let in (raises Unavailable: not now).
-
-    seal     bytes that go to the file's end with the same flush, for `on_object` to take off again
-    take_up  is given, before the port opens, the files of processes that are gone; what it leaves is removed
-    """
-
-    incoming: Path
-    ae_title: str = "TRIAGE"
-    host: str = "127.0.0.1"
-    port: int = 11112  # 0: any free one, see `Receiver.port`
-    tls_host: str = ""  # empty: as host
-    tls_port: int = 2762
-    tls: Callable[[], ssl.SSLContext] | None = None  # None: no TLS listener
-    share_port: bool = False  # several receiver processes on one port (SO_REUSEPORT)
-    may_call: Callable[[Caller], bool]
-    limits: ReceiverLimits = field(default_factory=ReceiverLimits)
-    others: OtherServices = field(default_factory=OtherServices)
-    seal: Callable[[ReceivedObject], bytes] = _no_seal
-    take_up: Callable[[list[Path]], None] = _leave
-
-
-@dataclass
-class _Session:
-    """What we know of one connection that has a thread."""
-
-    association_id: str
-    caller: Caller
-    called_ae_title: str
-    slot: int = -1  # descriptor that holds a place among the associations
-    established: bool = False
-    series_uids: set[str] = field(default_factory=set)
-    abort: Callable[[], None] = lambda: None  # of a handed-over association; ours look at `_stopping`
 
 
 class Receiver:
@@ -186,7 +66,7 @@ class Receiver:
         self._on_object = on_object
         self._on_association_end = on_association_end
         self._on_broken_disk = on_broken_disk
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._changed = threading.Condition()  # guards _sessions
         self._stopping = threading.Event()
         self._ports: list[int] = []
@@ -217,11 +97,16 @@ class Receiver:
             total=limits.associations,
             per_address=limits.associations_per_address,
         )
-        listeners = [self._listener(config.host, config.port)]
+        listeners = [open_port(config.host, config.port, share=config.share_port)]
         if config.tls is not None:
-            listeners.append(self._listener(config.tls_host or config.host, config.tls_port))
+            listeners.append(
+                open_port(config.tls_host or config.host, config.tls_port, share=config.share_port)
+            )
         self._ports = [int(listener.getsockname()[1]) for listener in listeners]
         self._folder = IncomingFolder(config.incoming)
+        self._storing = Storing(
+            config, self._folder, on_object=self._on_object, on_broken_disk=self._on_broken_disk
+        )
         self._doorstep = Doorstep(
             self._admit,
             DoorstepLimits(
@@ -236,18 +121,6 @@ class Receiver:
             self._doorstep.listen(listener, context)
         self._doorstep.start()
         log.info("receiver.started", address=config.host, port=self.port)
-
-    def _listener(self, host: str, port: int) -> socket.socket:
-        try:
-            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self.config.share_port:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind((host, port))
-            listener.listen(BACKLOG)
-        except OSError as e:
-            raise Unavailable(f"cannot listen on {host}:{port}: {e.strerror}") from e
-        return listener
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """No new associations; those running may end within the grace, the rest is aborted."""
@@ -281,7 +154,7 @@ class Receiver:
             peer_certificate(connection),
             isinstance(connection, ssl.SSLSocket),
         )
-        session = _Session(uuid.uuid4().hex, caller, request.called_ae_title)
+        session = Session(uuid.uuid4().hex, caller, request.called_ae_title)
         with self._changed:
             crowded = len(self._sessions) >= self.config.limits.associations + SPARE_ASSOCIATIONS
             if not crowded:
@@ -311,7 +184,7 @@ class Receiver:
 
     def _serve(
         self,
-        session: _Session,
+        session: Session,
         connection: socket.socket,
         request: AssociateRequest,
         body: bytes,
@@ -326,11 +199,11 @@ class Receiver:
             end = Association(connection, machine, self._provider(session, reason)).serve(request)
         except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
             log.error("association.broken", association=session.association_id, error=type(e).__name__,
-                      stack=_where(e))  # fmt: skip
+                      stack=where(e))  # fmt: skip
         self._over(session, end)
         self._doorstep.linger(connection, session.caller.address, machine)
 
-    def _reason_to_reject(self, session: _Session, request: AssociateRequest) -> tuple[int, int, int] | None:
+    def _reason_to_reject(self, session: Session, request: AssociateRequest) -> tuple[int, int, int] | None:
         """The reason that makes a sender do the right thing (standards 1.2), or None to let it in."""
         caller = session.caller
         reason = negotiation.refusal(request, self.config.ae_title)
@@ -349,7 +222,7 @@ class Receiver:
             log.warning("association.rejected", address=caller.address, code=str(reason))
         return reason
 
-    def _provider(self, session: _Session, reason: tuple[int, int, int] | None) -> Provider:
+    def _provider(self, session: Session, reason: tuple[int, int, int] | None) -> Provider:
         limits = self.config.limits
         implementation = Implementation(
             services.IMPLEMENTATION_CLASS_UID, services.IMPLEMENTATION_VERSION_NAME, limits.pdu_bytes
@@ -359,19 +232,19 @@ class Receiver:
             if reason is not None:
                 return reason
             session.established = True
-            return negotiation.agree(request, SERVED, implementation)
+            return negotiation.agree(request, services.SERVED, implementation)
 
         return Provider(
             judge=judge,
-            begin=self._begin,
-            store=partial(self._store, session),
+            begin=self._storing.begin,
+            store=partial(self._storing.store, session),
             is_storage=_STORAGE.__contains__,
             pdu_bytes=limits.pdu_bytes,
             deadlines=Deadlines(limits.idle_seconds, limits.pdu_seconds, limits.association_seconds),
             stopping=self._stopping.is_set,
         )
 
-    def _hand_over(self, session: _Session, connection: socket.socket, body: bytes) -> None:
+    def _hand_over(self, session: Session, connection: socket.socket, body: bytes) -> None:
         limits = self.config.limits
 
         def over() -> None:
@@ -393,7 +266,7 @@ class Receiver:
         )
         session.abort = lambda: association.abort(block=False)
 
-    def _over(self, session: _Session, end: End) -> None:
+    def _over(self, session: Session, end: End) -> None:
         """The slot is free again before the peer can know that it is over."""
         if session.slot >= 0:
             os.close(session.slot)
@@ -408,66 +281,3 @@ class Receiver:
         with self._changed:
             self._sessions.pop(session.association_id, None)
             self._changed.notify_all()
-
-    def _begin(self, context: AcceptedContext, command: Command) -> Sink:
-        return IncomingFile(
-            self._folder.new_file,
-            sop_class_uid=command.sop_class_uid,
-            sop_instance_uid=command.sop_instance_uid,
-            transfer_syntax_uid=context.transfer_syntax,
-            object_bytes=self.config.limits.object_bytes,
-            reserve_bytes=self.config.limits.reserve_bytes,
-        )
-
-    def _store(self, session: _Session, sink: Sink) -> tuple[int, str]:
-        """Status of one C-STORE (standards 2.2)."""
-        assert isinstance(sink, IncomingFile)
-        status, comment = OUT_OF_RESOURCES, ""
-        try:
-            status = self._take(sink, session)
-        except ObjectMismatch as e:
-            status, comment = DOES_NOT_MATCH, str(e)
-        except Refused as e:
-            status, comment = CANNOT_UNDERSTAND, str(e)
-        except (OSError, Unavailable) as e:
-            comment = e.strerror or "" if isinstance(e, OSError) else str(e)
-        except Exception as e:  # noqa: BLE001 (the association's door: the sender must get an answer)
-            status, comment = PROCESSING_FAILURE, "internal error"
-            log.error("instance.failed", association=session.association_id, error=type(e).__name__,
-                      stack=_where(e))  # fmt: skip
-        if status != SUCCESS:
-            sink.discard()
-            log.warning(
-                "instance.refused", association=session.association_id, status=f"{status:04X}", detail=comment
-            )
-        return status, comment
-
-    def _take(self, incoming: IncomingFile, session: _Session) -> int:
-        if incoming.failure is not None:
-            raise incoming.failure
-        assert incoming.path is not None
-        received = ReceivedObject(
-            path=incoming.path,
-            digest=incoming.digest,
-            size=incoming.size,
-            header=read_header(incoming.path),
-            calling_ae_title=session.caller.ae_title,
-            called_ae_title=session.called_ae_title,
-            association_id=session.association_id,
-            address=session.caller.address,
-        )
-        seal = self.config.seal(received)
-        try:
-            incoming.make_durable(seal)
-        except OSError as e:
-            self._on_broken_disk(e)
-            raise
-        status = self._on_object(received)
-        if status == SUCCESS:
-            session.series_uids.add(received.header.series_instance_uid)
-        return status
-
-
-def _where(error: Exception) -> str:
-    """Where, not what: the text of an error may hold a patient's data."""
-    return "".join(traceback.format_tb(error.__traceback__)[-4:])

@@ -44,3 +44,6 @@ TRANSFER_SYNTAXES = tuple(
         *(".4.110", ".4.50", ".4.51", ".4.81", ".4.91", ".4.203", ".4.111", ".4.112"),
     )
 )
+
+# What our own upper layer answers; other services are pynetdicom's (`handover`).
+SERVED = {VERIFICATION: TRANSFER_SYNTAXES, **dict.fromkeys(STORAGE_CLASSES, TRANSFER_SYNTAXES)}

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 
 from triage.dicom.header import read_header
-from triage.dicom.receive import ReceivedObject
+from triage.dicom.receiver_config import ReceivedObject
 from triage.dicom.seal import Entry, read_seal
 from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.domain.study import RADIOGRAPH_CLASSES

@@ -21,7 +21,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from tests.dicom import wire
-from triage.dicom.receive import SERVED
+from triage.dicom.services import SERVED
 from triage.dicom.upper import pdu
 from triage.dicom.upper.command import read_command, response_to
 from triage.dicom.upper.negotiation import Implementation, agree, refusal

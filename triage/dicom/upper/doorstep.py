@@ -16,12 +16,14 @@ from typing import Any
 
 from triage.dicom.upper.pdu import ASSOCIATE_RQ, HEAD, INVALID_VALUE, abort_pdu
 from triage.dicom.upper.states import Action, Event, Machine, State
+from triage.domain.errors import Unavailable
 from triage.log import get_logger
 
 log = get_logger()
 
 _TICK_SECONDS = 0.25
 _ACCEPTS_AT_ONCE = 64
+BACKLOG = 128
 Admit = Callable[[socket.socket, str, bytes, Machine], None]
 
 
@@ -226,3 +228,17 @@ def _say_no_more(connection: Any) -> None:
             connection.unwrap()  # sends close_notify; the peer's own is not waited for
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
+
+
+def open_port(host: str, port: int, *, share: bool) -> socket.socket:
+    """A listening socket; share: several processes on one port. raises Unavailable when it is taken."""
+    try:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as e:
+        raise Unavailable(f"cannot listen on {host}:{port}: {e.strerror}") from e
+    return listener

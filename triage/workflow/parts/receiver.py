@@ -8,15 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
-from triage.dicom.receive import (
-    SUCCESS,
-    Caller,
-    ReceivedObject,
-    Receiver,
-    ReceiverConfig,
-    ReceiverLimits,
-)
+from triage.dicom.receive import Receiver
+from triage.dicom.receiver_config import Caller, ReceivedObject, ReceiverConfig, ReceiverLimits
 from triage.dicom.seal import Entry, seal_of
+from triage.dicom.storing import SUCCESS
 from triage.dicom.tls import PeerCertificate, ServerContexts
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
