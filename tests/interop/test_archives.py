@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +11,9 @@ import pydicom
 import pytest
 
 from tests.certificates import certificate_files
+from tests.interop.programs import a_storescp, an_orthanc
 from tests.system.product import wait_until
 from tests.workflow.test_publish import Bench
-from triage.cli.up import free_port
 from triage.dicom import commitment
 from triage.dicom.send import echo_to
 from triage.domain.errors import Unavailable
@@ -31,48 +25,6 @@ from triage.workflow.remotes import find_peer, remote_of
 from triage.workflow.sending import Sender
 
 pytestmark = pytest.mark.interop
-DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: nothing shown with it")
-    return found
-
-
-@contextmanager
-def an_orthanc(folder: Path, our_port: int = 0, web: bool = True) -> Iterator[tuple[str, int]]:
-    """(HTTP address, DICOM port) of an Orthanc with DICOMweb that knows us at `our_port`."""
-    program = _program("Orthanc")
-    http_port, dicom_port = free_port(), free_port()
-    if web and not DICOMWEB.exists():
-        pytest.skip("orthanc-dicomweb is not installed: STOW-RS to Orthanc not shown")
-    folder.mkdir(parents=True)
-    configuration = {
-        "Name": "test", "StorageDirectory": str(folder / "s"), "IndexDirectory": str(folder / "s"),
-        "HttpPort": http_port, "DicomPort": dicom_port, "DicomAet": "ORTHANC", "AuthenticationEnabled": False,
-        "RemoteAccessAllowed": False, "Plugins": [str(DICOMWEB)] if web else [], "DicomCheckCalledAet": False,
-        "DicomWeb": {"Enable": True}, "DicomAlwaysAllowStore": True,
-        "DicomModalities": {"triage": ["TRIAGE", "127.0.0.1", our_port or 1]},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{http_port}"
-
-    def answers() -> bool:
-        try:
-            return httpx.get(f"{address}/system", timeout=2, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        wait_until(answers, 60, "Orthanc answers")
-        yield address, dicom_port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def _published(database: Database, home: Path) -> Bench:
@@ -100,13 +52,15 @@ def test_orthanc_stores_and_commits_what_we_send(database: Database, tmp_path: P
     sender = Sender(database, Settings(home=tmp_path), outlet, bench.clock)
     listener = commitment.serve("127.0.0.1", 0, "TRIAGE", sender.hear)  # Orthanc reports by a call of its own
     try:
-        with an_orthanc(tmp_path / "orthanc", listener.server_address[1], web=False) as (address, port):
-            _add(database, port)
+        with an_orthanc(tmp_path / "orthanc", listener.server_address[1], web=False) as orthanc:
+            _add(database, orthanc.dicom_port)
             sender.turn()
             wait_until(lambda: _states(bench) == {"committed"}, 60, "Orthanc commits")
-            held = httpx.get(f"{address}/instances", timeout=10, trust_env=False).json()
+            held = httpx.get(f"{orthanc.address}/instances", timeout=10, trust_env=False).json()
             assert len(held) == len(bench.rows())
-            raw = httpx.get(f"{address}/instances/{held[0]}/file", timeout=10, trust_env=False).content
+            raw = httpx.get(
+                f"{orthanc.address}/instances/{held[0]}/file", timeout=10, trust_env=False
+            ).content
             theirs = pydicom.dcmread(io.BytesIO(raw))
             assert theirs in [pydicom.dcmread(bench.folder / r["path"]) for r in bench.rows()]
     finally:
@@ -114,14 +68,14 @@ def test_orthanc_stores_and_commits_what_we_send(database: Database, tmp_path: P
 
 
 def test_orthanc_takes_the_same_by_stow(database: Database, tmp_path: Path) -> None:
-    with an_orthanc(tmp_path / "orthanc") as (address, port):
-        outlet = OutletSettings(peer="PACS", by="stow", url=f"{address}/dicom-web", timeout_seconds=20)
+    with an_orthanc(tmp_path / "orthanc") as orthanc:
+        outlet = OutletSettings(peer="PACS", by="stow", url=orthanc.dicomweb, timeout_seconds=20)
         settings = Settings(home=tmp_path, outlets=(outlet,))
         bench = _published(database, tmp_path)
-        peer = _add(database, port)
+        peer = _add(database, orthanc.dicom_port)
         Sender(database, settings, outlet, bench.clock).turn()
         assert _states(bench) == {"sent"}
-        held = httpx.get(f"{address}/instances", timeout=10, trust_env=False).json()
+        held = httpx.get(f"{orthanc.address}/instances", timeout=10, trust_env=False).json()
         assert len(held) == 2
         check = check_peer(settings, peer)
         assert [(s.name, s.ok) for s in check.steps] == [
@@ -129,28 +83,6 @@ def test_orthanc_takes_the_same_by_stow(database: Database, tmp_path: Path) -> N
             ("services", True), ("QIDO-RS", True), ("STOW-RS of a phantom", True),
         ]  # fmt: skip
         assert check.steps[4].detail == "storage commitment: yes; study queries: yes"
-
-
-@contextmanager
-def a_storescp(folder: Path, *options: str) -> Iterator[tuple[int, Path]]:
-    """(port, folder of what it stored) of dcmtk's storescp."""
-    program, port, kept = _program("storescp"), free_port(), folder / "kept"
-    kept.mkdir(parents=True)
-    process = subprocess.Popen(
-        [program, *options, "-od", str(kept), "-aet", "ORTHANC", "+B", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-
-        def listens() -> bool:
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until(listens, 30, "storescp listens")
-        yield port, kept
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def test_dcmtk_with_tls_takes_what_we_send_and_knows_us_by_our_certificate(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.interop.programs import an_orthanc, program
 from tests.system.product import Product, a_film, a_scan, another, running, wait_until
-from triage.cli.up import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.xdist_group("system")]
 
@@ -24,15 +20,8 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         yield product
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: nothing shown with it")
-    return found
-
-
 def test_storescu_as_the_modality(product: Product, tmp_path: Path) -> None:
-    storescu = _program("storescu")
+    storescu = program("storescu")
     film, uid = another(a_film(tmp_path, 51)[0], tmp_path, 1)
     done = subprocess.run(
         [storescu, "-aet", "CR1", "-aec", "TRIAGE", "127.0.0.1", str(product.dicom_port), str(film)],
@@ -44,56 +33,19 @@ def test_storescu_as_the_modality(product: Product, tmp_path: Path) -> None:
 
 
 def test_echoscu_is_answered_and_a_wrong_title_is_rejected(product: Product) -> None:
-    echoscu = _program("echoscu")
+    echoscu = program("echoscu")
     right = [echoscu, "-aec", "TRIAGE", "127.0.0.1", str(product.dicom_port)]
     assert subprocess.run(right, capture_output=True, timeout=30, check=False).returncode == 0
     wrong = [echoscu, "-aec", "SOMEBODY", "127.0.0.1", str(product.dicom_port)]
     assert subprocess.run(wrong, capture_output=True, timeout=30, check=False).returncode != 0
 
 
-@contextmanager
-def _orthanc(folder: Path, triage_port: int) -> Iterator[str]:
-    program = _program("Orthanc")
-    http_port, dicom_port = free_port(), free_port()
-    folder.mkdir(parents=True)
-    forward = folder / "forward.lua"
-    forward.write_text(Path("deploy/orthanc/forward.lua").read_text())
-    configuration = {
-        "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"),
-        "HttpPort": http_port, "DicomPort": dicom_port, "DicomAet": "ORTHANC", "AuthenticationEnabled": False,
-        "RemoteAccessAllowed": False, "Plugins": [], "LuaScripts": [str(forward)], "DicomCheckCalledAet": False,
-        "DicomAlwaysAllowStore": True,
-        "DicomModalities": {"triage": ["TRIAGE", "127.0.0.1", triage_port]},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{http_port}"
-
-    def answers() -> bool:
-        try:
-            return httpx.get(f"{address}/system", timeout=2, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        wait_until(answers, 30, "Orthanc answers")
-        yield f"{address}|{dicom_port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
 def test_orthanc_as_the_pacs_forwards_a_film_and_a_scan(product: Product, tmp_path: Path) -> None:
     film, film_uid = another(a_film(tmp_path, 52)[0], tmp_path, 2)
     slices, scan_uid = a_scan(tmp_path, 53)
-    with _orthanc(tmp_path / "orthanc", product.dicom_port) as where:
-        address = where.split("|")[0]
-        for path in [film, *slices]:
-            answer = httpx.post(
-                f"{address}/instances", content=path.read_bytes(), timeout=30, trust_env=False
-            )
-            assert answer.status_code == 200, answer.text
+    lua = (Path("deploy/orthanc/forward.lua"),)
+    with an_orthanc(tmp_path / "orthanc", product.dicom_port, web=False, lua=lua) as orthanc:
+        orthanc.put([film, *slices])
         product.wait_row(film_uid, ai_status="completed")
         row = product.wait_row(scan_uid, within_seconds=120, state="to_read")
         wait_until(
@@ -106,7 +58,7 @@ def test_orthanc_as_the_pacs_forwards_a_film_and_a_scan(product: Product, tmp_pa
 
 
 def test_a_structured_report_is_kept_and_makes_no_worklist_item(product: Product, shared_data: Path) -> None:
-    dcmsend = _program("dcmsend")
+    dcmsend = program("dcmsend")
     report = shared_data / "dicom" / "nonchest"
     paths = sorted(p for p in report.iterdir() if "sr" in p.name.lower() or "kos" in p.name.lower())[:2]
     assert paths
