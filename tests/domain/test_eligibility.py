@@ -182,12 +182,30 @@ def test_of_many_reconstructions_the_thin_whole_axial_one_is_chosen_and_losers_k
     assert choice.chosen == "1.3"
     assert set(choice.because) == {"1.1", "1.2", "1.4", "1.5"}
     assert "too thick" in choice.because[SeriesInstanceUID("1.1")]
+    said = {uid: choice.because[SeriesInstanceUID(uid)] for uid in ("1.2", "1.4", "1.5")}
+    assert said == {
+        "1.2": "another series is read: a kernel that the detector prefers",
+        "1.4": "another series is read: thinner slices, the whole chest, a kernel that the detector prefers",
+        "1.5": "another series is read: a kernel that the detector prefers, no projection",
+    }
     assert choose_series(dict(reversed(study.items())), frozenset({"B30f"})) == choice
+
+
+def test_a_scout_at_the_head_of_the_better_series_and_a_thick_leftover_cost_it_nothing() -> None:
+    uid, thin = _named("1.2", 1.0, 200)
+    scout = replace(thin[0], image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"), image_position_patient=None)
+    leftover = [replace(h, slice_thickness_mm=5.0, rows=32) for h in thin[:3]]
+    study = {uid: [scout, *leftover, *thin], **dict((_named("1.3", 2.0, 100),))}
+    choice = choose_series(study)
+    assert choice.chosen == uid
+    assert choice.because == {"1.3": "another series is read: thinner slices"}
 
 
 def test_ties_go_to_the_lower_series_number_then_to_the_uid() -> None:
     study = dict((_named("1.9", 1.0, 300, series_number=2), _named("1.8", 1.0, 300, series_number=3)))
-    assert choose_series(study).chosen == "1.9"
+    choice = choose_series(study)
+    assert choice.chosen == "1.9"
+    assert choice.because == {"1.8": "series 2 is read: the lower number"}
     assert choose_series({}).chosen is None
 
 

@@ -113,12 +113,69 @@ def test_a_localizer_inside_the_series_is_left_out() -> None:
     assert refused([scout]) is ReasonCode.LOCALIZER
 
 
-def test_two_kernels_in_equal_numbers_are_a_mixed_series() -> None:
-    sharp = [
-        replace(h, convolution_kernel="B70f", sop_instance_uid=SOPInstanceUID(f"9.{i}"))
-        for i, h in enumerate(a_series(EVEN))
+def renamed(headers: list[InstanceHeader], prefix: str, **changes: object) -> list[InstanceHeader]:
+    return [
+        replace(h, sop_instance_uid=SOPInstanceUID(f"{prefix}.{i}"), **changes)  # type: ignore[arg-type]
+        for i, h in enumerate(headers)
     ]
-    assert refused([*a_series(EVEN), *sharp]) is ReasonCode.MIXED_SERIES
+
+
+CORONAL = {"image_orientation_patient": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)}
+
+
+def coronal(count: int) -> list[InstanceHeader]:
+    return [
+        a_slice(500 + k, 0.0, image_position_patient=(-10.0, 2.0 * k, 0.0), **CORONAL) for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        (renamed(a_series(EVEN), "9", convolution_kernel="B70f"), "12 slices of another kernel left out"),
+        (coronal(40), "40 slices of another orientation left out"),  # more of them, but nobody reads these
+        (
+            renamed(a_series(EVEN), "9", pixel_spacing_mm=(0.3, 0.35)),  # a zoomed field of the same scan
+            "12 slices of another pixel spacing left out",
+        ),
+    ],
+    ids=["kernel", "reformats", "zoom"],
+)
+def test_of_reconstructions_that_show_the_same_one_is_read_and_the_rest_is_said(
+    others: list[InstanceHeader], note: str
+) -> None:
+    for headers in ([*a_series(EVEN), *others], [*others, *a_series(EVEN)]):
+        plan = plan_stack(headers)
+        assert {headers[i].sop_instance_uid for i in plan.order} == {f"1.2.{k}" for k in range(12)}
+        assert plan.notes == (note,)
+        assert not ladder(headers).has_gap
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frame_of_reference_uid": "1.9"},
+        {
+            "image_position_patient": None,
+            "convolution_kernel": "B70f",
+        },  # filled below: another part of the body
+    ],
+    ids=["frame of reference", "another part"],
+)
+def test_two_scans_in_one_series_are_refused_as_mixed(changes: dict[str, object]) -> None:
+    others = renamed(a_series(EVEN), "9", **changes)
+    if "convolution_kernel" in changes:
+        places = [(-10.0, -20.0, z + 200) for z in EVEN]
+        others = [replace(h, image_position_patient=p) for h, p in zip(others, places, strict=True)]
+    assert refused([*a_series(EVEN), *others]) is ReasonCode.MIXED_SERIES
+
+
+def test_an_acquisition_of_a_part_is_left_out_beside_the_whole_one() -> None:
+    """A contrast phase of the liver, then the whole scan: places of the one are all in the other."""
+    liver = renamed(a_series(EVEN)[:9], "8", acquisition_number=2)
+    plan = plan_stack([*liver, *a_series(EVEN)])
+    assert sorted(plan.order) == list(range(9, 21))
+    assert plan.notes == ("9 slices of acquisitions of a part of it left out",) and not plan.duplicates
 
 
 def test_a_few_slices_of_another_geometry_are_left_out_and_said() -> None:

@@ -124,7 +124,9 @@ def test_of_two_whole_series_of_a_study_the_better_one_is_read(desk: Desk) -> No
     desk.clock.advance(60)
 
     assert desk.judge(thick) == []
-    assert desk.rows("run")[1]["reason_code"] == "DUPLICATE"
+    loser = desk.rows("run")[1]
+    assert loser["reason_code"] == "DUPLICATE"
+    assert loser["reason_detail"].endswith("is read: original axial images")
 
 
 def test_of_two_whole_series_a_better_one_that_comes_later_is_read_as_well(desk: Desk) -> None:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from triage.domain.stack import LEAST_SLICES, LOCALIZER, ladder, plan_stack
+from triage.domain.slice_groups import LEAST_SLICES
+from triage.domain.stack import LOCALIZER, ladder, plan_stack
 from triage.domain.study import (
     CT_CLASSES,
     DX_FOR_PROCESSING,
@@ -248,18 +249,19 @@ def _ct_rescale(slices: Sequence[InstanceHeader]) -> NotSuitable | None:
 
 
 def _ct_geometry(slices: Sequence[InstanceHeader]) -> NotSuitable | None:
+    read = slices
     if all(h.number_of_frames == 1 for h in slices):
         step_mm = ladder(slices).step_mm
         if step_mm is not None and step_mm > STEP_LIMIT_MM and len(slices) >= LEAST_SLICES:
             return NotSuitable(ReasonCode.THICK_SLICES, f"{step_mm:.1f} mm apart, limit {STEP_LIMIT_MM}")
         try:
-            plan_stack(slices)
+            read = [slices[i] for i in plan_stack(slices).order]
         except NotSuitableError as e:
             return e.answer
-    thickest = max((h.slice_thickness_mm or 0.0) for h in slices)
+    thickest = max((h.slice_thickness_mm or 0.0) for h in read)
     if thickest > THICKNESS_LIMIT_MM:
         return NotSuitable(ReasonCode.THICK_SLICES, f"{thickest:.1f} mm, limit {THICKNESS_LIMIT_MM}")
-    return _in_plane(slices[0])
+    return _in_plane(read[0])
 
 
 def _in_plane(h: InstanceHeader) -> NotSuitable | None:
@@ -295,42 +297,47 @@ def choose_series(
     source             standards 4.2 (scores and ties)
     """
     because: dict[SeriesInstanceUID, str] = {}
-    scores: dict[SeriesInstanceUID, tuple[float, int, int, str]] = {}
+    merits: dict[SeriesInstanceUID, dict[str, float]] = {}
     for uid, headers in series.items():
         answer = ct_series_answer(headers, minimum_age)
-        if answer is not None:
+        if answer is None:
+            merits[uid] = _merits(headers, preferred_kernels)
+        else:
             because[uid] = answer.sentence
-            continue
-        number = headers[0].series_number
-        scores[uid] = (
-            -_score(headers, preferred_kernels),
-            -len(headers),
-            10**9 if number is None else number,
-            uid,
-        )
-    if not scores:
+    if not merits:
         return SeriesChoice(None, because)
-    chosen = min(scores, key=lambda uid: scores[uid])
-    for uid, key in scores.items():
+
+    def rank(uid: SeriesInstanceUID) -> tuple[float, int, int, str]:
+        number = series[uid][0].series_number
+        return (-sum(merits[uid].values()), -len(series[uid]), 10**9 if number is None else number, uid)
+
+    chosen = min(merits, key=rank)
+    number = series[chosen][0].series_number
+    name = "another series" if number is None else f"series {number}"
+    for uid in merits:
         if uid != chosen:
-            because[uid] = (
-                f"another series suits better ({-scores[chosen][0]:g} points, this one {-key[0]:g})"
-            )
+            better = [word for word, points in merits[chosen].items() if points > merits[uid][word]]
+            if not better:
+                better = ["more slices" if len(series[chosen]) > len(series[uid]) else "the lower number"]
+            because[uid] = f"{name} is read: {', '.join(better)}"
     return SeriesChoice(chosen, because)
 
 
-def _score(headers: Sequence[InstanceHeader], preferred_kernels: frozenset[str]) -> float:
-    found = ladder(headers)
-    first = headers[0]
-    frames = sum(h.number_of_frames for h in headers)
-    step_mm = found.step_mm or first.slice_thickness_mm or STEP_LIMIT_MM
+def _merits(headers: Sequence[InstanceHeader], preferred_kernels: frozenset[str]) -> dict[str, float]:
+    """Points of standards 4.2, each under the words that say it of the better series."""
+    slices = [h for h in headers if LOCALIZER not in h.image_type]
+    first = slices[0]
+    frames = sum(h.number_of_frames for h in slices)
+    step_mm = ladder(slices).step_mm or first.slice_thickness_mm or STEP_LIMIT_MM
     whole = frames >= WHOLE_CHEST_SLICES and frames * step_mm >= WHOLE_CHEST_MM
     words = _words(first)
-    return (
-        (3 if step_mm <= 1.25 else 2 if step_mm <= 2 else 1)
-        + (2 if first.image_type[:1] == ("ORIGINAL",) and "AXIAL" in first.image_type else 0)
-        + (2 if whole else -3)
-        + (1 if re.search(r"\bINSP", words) else 0)
-        + (1 if first.convolution_kernel in preferred_kernels else 0)
-        - (5 if re.search(r"\bM(AX|IN)?IP\b", words) else 0)
-    )
+    return {
+        "thinner slices": 3 if step_mm <= 1.25 else 2 if step_mm <= 2 else 1,
+        "original axial images": 2
+        if first.image_type[:1] == ("ORIGINAL",) and "AXIAL" in first.image_type
+        else 0,
+        "the whole chest": 2 if whole else -3,
+        "inspiration": 1 if re.search(r"\bINSP", words) else 0,
+        "a kernel that the detector prefers": 1 if first.convolution_kernel in preferred_kernels else 0,
+        "no projection": -5 if re.search(r"\bM(AX|IN)?IP\b", words) else 0,
+    }

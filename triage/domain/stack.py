@@ -13,21 +13,28 @@ from math import acos, cos, degrees, radians, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from triage.domain.slice_groups import (
+    AXIAL_DEGREES,
+    COSINE_TOLERANCE,
+    LEAST_SLICES,
+    choose_group,
+    distance,
+    groups_of,
+    is_placed,
+    normal,
+    ranked,
+)
 from triage.domain.study import InstanceHeader
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
 SAME_PLACE_MM = 0.01
-COSINE_TOLERANCE = 1e-3
-SPACING_TOLERANCE = 1e-3
 EVEN_SHARE, EVEN_MM = 0.01, 0.01  # places this near to a grid are even
 JITTER_SHARE, ROUNDING_MM = (
     0.05,
     0.06,
 )  # so far from it still a grid, said in a note: jitter, positions in 0.1 mm
 MISSING_AT_MOST = 200  # steps of one gap that count as whole multiples
-AXIAL_DEGREES = 15.0
 TILT_DEGREES = 0.5
-LEAST_SLICES = 8
 LOCALIZER = "LOCALIZER"
 
 
@@ -69,12 +76,11 @@ class StackPlan:
 
 
 def ladder(headers: Sequence[InstanceHeader]) -> SliceLadder:
-    """The ladder of the largest group of slices that belong together; localizers do not count."""
-    slices = [i for i, h in enumerate(headers) if LOCALIZER not in h.image_type and _is_placed(h)]
+    """The ladder of the group of slices that would be read; localizers do not count."""
+    slices = [i for i, h in enumerate(headers) if LOCALIZER not in h.image_type and is_placed(h)]
     if not slices:
         return SliceLadder(0, None, 0, 0, 0.0)
-    group = max(_groups(headers, slices), key=len)
-    return _ladder(_along(headers, group))
+    return _ladder(_along(headers, ranked(headers, groups_of(headers, slices))[0]))
 
 
 def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
@@ -89,91 +95,31 @@ def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
         raise NotSuitableError(ReasonCode.LOCALIZER)
     if len(slices) < len(headers):
         notes.append(f"{len(headers) - len(slices)} localizers left out")
-    unplaced = sum(not _is_placed(headers[i]) for i in slices)
+    unplaced = sum(not is_placed(headers[i]) for i in slices)
     if unplaced:
         raise NotSuitableError(
             ReasonCode.GEOMETRY, f"{unplaced} slices without position, orientation or spacing"
         )
-    group = _choose(_groups(headers, slices), notes)
+    group = choose_group(headers, groups_of(headers, slices), notes)
     _check_orientation(headers[group[0]])
     group, duplicates = _settle_repeats(headers, group, notes)
     if len(group) < LEAST_SLICES:
         raise NotSuitableError(ReasonCode.FEW_SLICES, f"{len(group)} slices, at least {LEAST_SLICES}")
-    order = sorted(group, key=lambda i: _distance(headers[i]))
+    order = sorted(group, key=lambda i: distance(headers[i]))
     _check_tilt(headers, order)
     _check_steps(_ladder(_along(headers, order)), notes)
     return StackPlan(tuple(order), tuple(duplicates), _affine(headers, order), tuple(notes))
 
 
-def normal(header: InstanceHeader) -> tuple[float, float, float]:
-    """Unit normal of a slice: row direction x column direction; towards the head for an axial slice."""
-    assert header.image_orientation_patient is not None
-    a, b, c, d, e, f = header.image_orientation_patient
-    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
-    length = sqrt(x * x + y * y + z * z)
-    return (x / length, y / length, z / length) if length else (0.0, 0.0, 0.0)
-
-
-def _is_placed(header: InstanceHeader) -> bool:
-    return (
-        header.image_position_patient is not None
-        and header.image_orientation_patient is not None
-        and header.pixel_spacing_mm is not None
-    )
-
-
-def _distance(header: InstanceHeader) -> float:
-    """Place along the normal, in mm. Plain arithmetic: a series is judged at every arrival, numpy would be slower."""
-    assert header.image_position_patient is not None
-    return sum(n * p for n, p in zip(normal(header), header.image_position_patient, strict=True))
-
-
 def _along(headers: Sequence[InstanceHeader], group: Sequence[int]) -> NDArray[np.float64]:
-    return np.sort(np.array([_distance(headers[i]) for i in group]))
-
-
-def _groups(headers: Sequence[InstanceHeader], indices: Sequence[int]) -> list[list[int]]:
-    """Slices of equal matrix, orientation, spacing, kernel and frame of reference (standards 5.2, step 3)."""
-    groups: list[list[int]] = []
-    for i in indices:
-        for group in groups:
-            if _belong_together(headers[group[0]], headers[i]):
-                group.append(i)
-                break
-        else:
-            groups.append([i])
-    return groups
-
-
-def _belong_together(a: InstanceHeader, b: InstanceHeader) -> bool:
-    return (
-        (a.rows, a.columns, a.convolution_kernel, a.frame_of_reference_uid)
-        == (b.rows, b.columns, b.convolution_kernel, b.frame_of_reference_uid)
-        and _near(a.image_orientation_patient, b.image_orientation_patient, COSINE_TOLERANCE)
-        and _near(a.pixel_spacing_mm, b.pixel_spacing_mm, SPACING_TOLERANCE)
-    )
-
-
-def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
-    assert a is not None and b is not None
-    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
-
-
-def _choose(groups: list[list[int]], notes: list[str]) -> list[int]:
-    groups = sorted(groups, key=len, reverse=True)
-    if len(groups) > 1:
-        if len(groups[0]) < 2 * len(groups[1]):
-            sizes = " and ".join(str(len(g)) for g in groups[:4])
-            raise NotSuitableError(ReasonCode.MIXED_SERIES, f"{sizes} slices of different geometry or kernel")
-        notes.append(f"{sum(len(g) for g in groups[1:])} slices of another geometry or kernel left out")
-    return groups[0]
+    return np.sort(np.array([distance(headers[i]) for i in group]))
 
 
 def _settle_repeats(
     headers: Sequence[InstanceHeader], group: list[int], notes: list[str]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """One image for each place. A second whole set is another acquisition, and the later one counts (step 4)."""
-    place = {i: _distance(headers[i]) for i in group}
+    place = {i: distance(headers[i]) for i in group}
     kept: list[int] = []
     repeats: list[tuple[int, int]] = []
     for i in sorted(group, key=lambda i: (place[i], _age_key(headers[i]))):
@@ -190,6 +136,10 @@ def _settle_repeats(
     if len(whole) > 1 and sum(map(len, whole)) == len(group):
         notes.append(f"{len(whole)} acquisitions of the same places, the latest taken")
         return max(whole, key=lambda s: _age_key(headers[s[0]])), []
+    longest = max(sets.values(), key=lambda s: (len(s), _age_key(headers[s[0]])))
+    if len(longest) == len(kept) and not _ladder(_along(headers, longest)).duplicates:
+        notes.append(f"{len(group) - len(longest)} slices of acquisitions of a part of it left out")
+        return longest, []
     if 2 * len(repeats) >= len(kept):
         raise NotSuitableError(ReasonCode.MIXED_SERIES, f"{len(group)} images at {len(kept)} places")
     return kept, repeats
