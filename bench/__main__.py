@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHES = ("latency", "ingest", "web")
+BENCHES = ("latency", "ingest", "web", "syntaxes")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import os
 import tempfile
 import zlib
@@ -34,6 +35,7 @@ from triage.detectors.releases import active_release
 from triage.dicom.header import read_header
 from triage.dicom.incoming import part10_preamble
 from triage.dicom.pixels import Decoder
+from triage.dicom.retrieve import explicit
 from triage.domain.suitability import NotSuitableError
 
 _SYNTAX = "1.2.840.10008.1.2"
@@ -157,13 +159,17 @@ def film_table(count: int, syntaxes: tuple[str, ...] = SYNTAXES) -> dict[str, di
     return table
 
 
+def uncompressed(decoder: Decoder, path: Path) -> Dataset:
+    return dcmread(io.BytesIO(explicit(decoder, path, read_header(path))))
+
+
 def ct_table() -> dict[str, Any]:
     """A stretch of a real CT: lossless syntaxes must give the same voxels; lossy ones tell what moves in the answer."""
     paths = sorted((shared_data() / "ct/dicom" / CT_SERIES).iterdir())
-    series = [dcmread(p) for p in paths]
     detector = lung_nodule.load(active_release("lung_nodule"))
     table: dict[str, Any] = {}
     with Decoder() as decoder, tempfile.TemporaryDirectory() as name:
+        series = [uncompressed(decoder, p) for p in paths]
 
         def volume(suffix: str) -> Any:
             folder = Path(name) / (suffix or "implicit")
