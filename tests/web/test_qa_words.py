@@ -13,7 +13,7 @@ from tests.web.seed import Sown, a_day, flag, pneumothorax
 # Names and signs that are the same in both languages, or that are no words of ours.
 NAMES = re.compile(
     r"(chest_xray|lung_nodule|triage(_only)?|[Rr]elease|[Ss]igma|[Mm]edian|[Ss]ender|[Kk]appa|[Kk]ernel|nodule|ppv|kVp"
-    r"|Dr\. Qa|index|min|[A-Z][A-Z0-9_]*)(?![a-z])|\([0-9a-f]+…\)"
+    r"|Dr\. Qa|Alarm|index|min|[A-Z][A-Z0-9_]*)(?![a-z])|\([0-9a-f]+…\)"
 )
 
 
