@@ -160,7 +160,11 @@ def film_table(count: int, syntaxes: tuple[str, ...] = SYNTAXES) -> dict[str, di
 
 
 def uncompressed(decoder: Decoder, path: Path) -> Dataset:
-    return dcmread(io.BytesIO(explicit(decoder, path, read_header(path))))
+    read = dcmread(io.BytesIO(explicit(decoder, path, read_header(path))))
+    made = Dataset()  # one that does not remember in which byte order it came
+    for element in read:
+        made.add(element)
+    return made
 
 
 def ct_table() -> dict[str, Any]:
