@@ -31,6 +31,7 @@ evidence = st.builds(
     has_gap=st.booleans(),
     association_open=st.booleans(),
     association_aborted=st.booleans(),
+    missing_count=st.none() | st.integers(0, 20),
     first_instance_at=st.integers(-4000, 4000).map(lambda s: NOON + timedelta(seconds=s)),
     last_instance_at=st.integers(-4000, 4000).map(lambda s: NOON + timedelta(seconds=s)),
 )
@@ -41,6 +42,13 @@ quiet = st.floats(0.5, 60)
     ("changes", "seconds", "because", "gives_up"),
     [
         ({}, 10, "no gap, association released", False),
+        (
+            {"missing_count": 0, "has_gap": False, "association_open": True},
+            0,
+            "every listed instance is here",
+            False,
+        ),
+        ({"missing_count": 2, "expected_count": 150}, 120, "quiet, fewer than listed", True),
         ({"association_open": True}, 45, "quiet", False),
         ({"has_gap": True}, 120, "quiet, gap in positions", True),
         ({"association_aborted": True}, 120, "quiet after abort", False),

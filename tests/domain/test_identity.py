@@ -71,6 +71,13 @@ def test_ids_of_two_authorities_are_not_merged() -> None:
         )
 
 
+def test_ids_of_one_authority_are() -> None:
+    may_merge(
+        PatientKey(patient_id="1", issuer_of_patient_id="A"),
+        PatientKey(patient_id="2", issuer_of_patient_id="A"),
+    )
+
+
 def test_nobody_cannot_be_reconciled() -> None:
     with pytest.raises(Refused):
         PatientKey(patient_id=" ").at("SITE")

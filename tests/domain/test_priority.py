@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,6 +200,30 @@ def test_a_policy_may_lower_a_class_but_never_raise_one() -> None:
         Policy(raises_to={"effusion": CRITICAL})
     with pytest.raises(Misconfigured, match="no finding is called"):
         Policy(raises_to={"boredom": ROUTINE})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"thresholds": {"boredom": 0.5}},
+        {"thresholds": {"pneumothorax": 1.0}},
+        {"raised_per_hour": -1},
+        {"longest_wait": dict.fromkeys(PriorityClass, timedelta(0))},
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured):
+        Policy(**wrong)
+
+
+def test_a_site_threshold_flags_anew_and_leaves_findings_without_one_alone() -> None:
+    policy = Policy(thresholds={"pneumothorax": 0.7})
+    low, high = a_finding("pneumothorax", probability=0.6), a_finding("pneumothorax", probability=0.8)
+    other, without = a_finding("effusion"), replace(low, threshold=None)
+    judged = policy.judge([low, high, other, without])
+    assert [f.actionable for f in judged[:2]] == [False, True]
+    assert [f.threshold for f in judged[:2]] == [0.7, 0.7]
+    assert judged[2:] == [other, without]
 
 
 def test_a_higher_class_may_not_wait_longer_than_a_lower_one() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triage.domain.finding import PriorityClass
-from triage.domain.workitem import FINAL, StepState, path, step_priority
+from triage.domain.workitem import FINAL, StepState, path, readiness, step_priority, wanted_state
 
 # PS3.4 CC.1.1: the moves of one step.
 ALLOWED = {
@@ -49,3 +49,11 @@ def test_priority_is_high_from_class_high_on_or_when_overdue_and_never_low() -> 
         ("critical", False), ("high", False), *((c.word, True) for c in PriorityClass),
     }  # fmt: skip
     assert set(said.values()) == {"HIGH", "MEDIUM"}
+
+
+def test_every_state_of_a_worklist_item_has_its_step_and_says_whether_the_images_are_here() -> None:
+    assert wanted_state("arriving") is wanted_state("to_read") is StepState.SCHEDULED
+    assert wanted_state("claimed") is StepState.IN_PROGRESS
+    assert wanted_state("read") is StepState.COMPLETED
+    assert wanted_state("withdrawn") is StepState.CANCELED
+    assert (readiness("arriving"), readiness("to_read")) == ("INCOMPLETE", "READY")
