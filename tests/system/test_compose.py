@@ -23,7 +23,7 @@ import yaml
 
 from tests.system.product import a_film, wait_until
 from triage.cli.up import free_port
-from triage.workflow.supervisor import PARTS
+from triage.workflow.parts.names import PARTS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 

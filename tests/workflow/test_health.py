@@ -10,9 +10,10 @@ import pytest
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
-from triage.settings import DicomSettings, Settings
+from triage.settings import DicomSettings, FolderSettings, Settings
 from triage.store import constancy, events, pulls
 from triage.workflow import health
+from triage.workflow.parts.names import parts_of
 
 
 @pytest.fixture
@@ -25,7 +26,22 @@ def found(desk: Desk, settings: Settings, later: timedelta = timedelta(0)) -> di
         return {c["name"]: c for c in health.checks(tx, settings, desk.clock() + later)}
 
 
+def everybody_beats(desk: Desk, settings: Settings) -> None:
+    with desk.database.write() as tx:
+        for number, part in enumerate(parts_of(settings)):
+            events.beat(tx, f"{part}@host", number, desk.clock(), {"flapping": False})
+
+
+def test_a_part_that_nobody_runs_is_named_though_it_never_beat(desk: Desk, settings: Settings) -> None:
+    assert found(desk, settings)["parts"]["detail"].startswith("nobody runs receiver, hl7, worker-stat")
+    everybody_beats(desk, settings)
+    assert found(desk, settings)["parts"]["ok"]
+    collecting = settings.model_copy(update={"folder": FolderSettings(path=settings.home / "in")})
+    assert "collector" in found(desk, collecting)["parts"]["detail"]
+
+
 def test_a_quiet_night_is_healthy_and_nothing_is_degraded(desk: Desk, settings: Settings) -> None:
+    everybody_beats(desk, settings)
     assert all(c["ok"] for c in found(desk, settings).values())
     with desk.database.read() as tx:
         assert health.degraded(tx, settings, NOON) == []
@@ -49,7 +65,7 @@ def test_what_waits_too_long_is_red_and_says_since_when(desk: Desk, settings: Se
     assert not late["ok"] and late["since"] is not None
     with desk.database.read() as tx:
         degraded = health.degraded(tx, settings, desk.clock() + timedelta(minutes=6))
-    assert [d["part"] for d in degraded] == ["queue"]
+    assert [d["part"] for d in degraded if d["part"] != "parts"] == ["queue"]
     desk.analyse(waiting.wake[0][0])
     assert found(desk, settings, timedelta(minutes=6))["queue"]["ok"]
 

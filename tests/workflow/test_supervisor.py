@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import BrokerSettings, DicomSettings, Settings, WebSettings
-from triage.store import policies, schema
+from triage.store import events, policies, schema
 from triage.store.database import Database
 from triage.workflow import supervisor
+from triage.workflow.parts.names import PARTS
 from triage.workflow.supervisor import (
     FLAPPING,
-    PARTS,
     STOP_ORDER,
     Part,
     Supervisor,
     check_exposure,
     prepare,
 )
+
+
+def test_a_folder_called_triage_where_one_stands_is_not_the_program(tmp_path: Path) -> None:
+    (tmp_path / "triage").mkdir()
+    made = Supervisor(
+        Settings(home=tmp_path / "home", broker=BrokerSettings(url="redis://127.0.0.1:1/0")), None, ("hl7",)
+    )  # type: ignore[arg-type]
+    done = subprocess.run(
+        [sys.executable, "-m", "triage.workflow.parts.names"],
+        cwd=tmp_path, env=made.parts[0].environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_part_has_its_turn_when_the_product_stops() -> None:
@@ -62,6 +76,14 @@ class Clockwork:
             assert time.monotonic() < deadline
             self.supervisor.turn()
             time.sleep(0.02)
+
+    def look_for_the_deaf(self) -> None:
+        self.supervisor._deaf_look_at = 0.0
+        self.supervisor.turn()
+
+    def beat(self, part: str, at: datetime) -> None:
+        with self.supervisor._database.write() as tx:
+            events.beat(tx, f"{part}@host", 1, at, {})
 
 
 SLEEPS = "import time; time.sleep(600)"
@@ -118,9 +140,18 @@ def test_workers_that_take_nothing_while_rows_wait_are_killed_and_others_are_not
     clockwork.supervisor.turn()
     assert worker.process is not None and worker.process.poll() is None, "nothing waits: nobody is deaf"
     monkeypatch.setattr(supervisor.runs, "nobody_takes", lambda *_: True)
-    clockwork.supervisor._deaf_look_at = 0.0
     first = worker.process
-    clockwork.supervisor.turn()
+    clockwork.look_for_the_deaf()
+    assert first.poll() is None, "it still loads its weights"
+    assert worker.started_at is not None
+    clockwork.beat("worker-stat", worker.started_at - timedelta(seconds=1))
+    clockwork.look_for_the_deaf()
+    assert worker.ready_at is None, "the beat of a process that died before it"
+    clockwork.beat("worker-stat", worker.started_at + timedelta(seconds=1))
+    clockwork.look_for_the_deaf()
+    assert first.poll() is None, "ready just now"
+    worker.ready_at = worker.started_at - supervisor.DEAF_AFTER
+    clockwork.look_for_the_deaf()
     assert first.wait(10) == -signal.SIGKILL
     assert relay.process is not None and relay.process.poll() is None
     clockwork.supervisor.stop()

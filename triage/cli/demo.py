@@ -32,12 +32,13 @@ from triage.hl7.mllp import Inbox, MllpListener
 from triage.settings import Settings
 from triage.store import alerts, constancy, events, outputs, runs, studies, users
 from triage.store.database import Database
+from triage.workflow.parts.names import parts_of
 from triage.workflow.samples import SAMPLES, Written, write_sample
 from triage.workflow.supervisor import Supervisor
 from triage.workflow.upload import send_study
 
-READY_SECONDS = 90.0
-STUDY_SECONDS = 120.0
+READY_SECONDS = 600.0  # a slow machine takes minutes; what keeps dying ends the wait
+STUDY_SECONDS = 600.0
 ROLES = ("reader", "qa", "admin")
 FOOTER = "Research and demonstration software. Not a medical device. Not for clinical use."
 
@@ -52,6 +53,7 @@ class Demo:
     passwords: dict[str, str]
     inbox: Inbox
     database: Database
+    supervisor: Supervisor
 
     @property
     def address(self) -> str:
@@ -127,7 +129,7 @@ def _running(state: State, folder: Path, port: int, dicom_port: int) -> Iterator
     keeper = threading.Thread(target=_keep, args=(supervisor, ended), name="keeper")
     keeper.start()
     try:
-        yield Demo(settings, folder, token, passwords, inbox, database)
+        yield Demo(settings, folder, token, passwords, inbox, database, supervisor)
     finally:
         ended.set()
         keeper.join()
@@ -177,7 +179,7 @@ def _play(running: Demo, console: Console) -> dict[str, Any]:
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(), console=console, transient=True,
     )  # fmt: skip
-    with progress as bar, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with progress as bar, _drawing() as pool:
         starting = bar.add_task("starting", total=1)
         making: list[Future[Written]] = [pool.submit(write_sample, s, folder, now) for s in SAMPLES]
         _wait_until_ready(running)
@@ -202,6 +204,16 @@ def _play(running: Demo, console: Console) -> dict[str, Any]:
     return _document(running, seconds, check)
 
 
+@contextmanager
+def _drawing() -> Iterator[ProcessPoolExecutor]:
+    """Processes that draw phantoms; what is not begun when the demo fails is not drawn."""
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _order(running: Demo, written: Written) -> None:
     with running.database.write() as tx:
         studies.add_order(
@@ -223,15 +235,16 @@ def _wait_until_ready(running: Demo) -> None:
             httpx.get(f"{running.address}/ready", timeout=2, trust_env=False).raise_for_status()
             with running.database.read() as tx:
                 beating = {b["part"].split("@")[0] for b in events.beats(tx)}
-            expected = {"receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler"}
-            missing = ", ".join(sorted(expected - beating))
+            missing = ", ".join(part for part in parts_of(running.settings) if part not in beating)
             if not missing:
                 return
         except (httpx.HTTPError, Unavailable):
             missing = "the pages"
+        if flapping := [part.name for part in running.supervisor.parts if part.flaps]:
+            raise Unavailable(f"{', '.join(flapping)} keeps dying; the lines above say why")
         time.sleep(0.1)
     raise Unavailable(
-        f"not up within {READY_SECONDS:.0f} s: {missing}. The lines above say why; try triage doctor"
+        f"not up within {READY_SECONDS:.0f} s: {missing} does not answer; the lines above say why"
     )
 
 

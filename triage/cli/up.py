@@ -16,7 +16,8 @@ from triage.domain.errors import Misconfigured
 from triage.settings import Settings
 from triage.store import migrate
 from triage.store.database import Database
-from triage.workflow.supervisor import PARTS, Supervisor, check_exposure, prepare
+from triage.workflow.parts.names import PARTS
+from triage.workflow.supervisor import Supervisor, check_exposure, prepare
 
 
 @click.command()
@@ -30,9 +31,14 @@ def up(state: State, only: str) -> int:
         raise Misconfigured("parts of the product need a broker that they share: set broker.url")
     os.environ["TRIAGE_LOG_FORMAT"] = state.log_format
     supervisor = start(settings, state.config, parts)
+    names = {part.name for part in supervisor.parts}
+    doors = []
+    if "web" in names:
+        doors.append(f"pages http://{settings.web.host}:{settings.web.port}/worklist")
+    if "receiver" in names:
+        doors.append(f"DICOM {settings.dicom.ae_title} at {settings.dicom.host}:{settings.dicom.port}")
     say(
-        f"triage is up: pages http://{settings.web.host}:{settings.web.port}/worklist, "
-        f"DICOM {settings.dicom.ae_title} at {settings.dicom.host}:{settings.dicom.port}. Ctrl-C ends it."
+        f"triage starts{': ' if doors else ''}{', '.join(doors)}. Ctrl-C ends it; triage doctor says how it is."
     )
     return supervisor.run()
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, jsonify
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy import text
 
@@ -45,7 +46,7 @@ def get_metrics(call: Call) -> Response:
     """Prometheus text, counted from rows; no patient data."""
     registry = CollectorRegistry()
     registry.register(_Figures(call))
-    return Response(generate_latest(registry), mimetype="text/plain; version=0.0.4; charset=utf-8")
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def get_audit(call: Call) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from triage.settings import Settings
 from triage.store import alerts, constancy, dispatches, events, pulls, removal, runs
 from triage.store.spool import Spool
 from triage.workflow import certificates
+from triage.workflow.parts.names import parts_of
 
 BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
@@ -34,7 +35,7 @@ def checks(
         refused = {"name": "database", "ok": False, "detail": detail, "since": read_only_since.isoformat()}
         return [refused, _disk(settings), *_aside(settings), *certificates.checks(settings, now)]
     return [
-        *(_beat(b, now) for b in events.beats(tx)),
+        *_beats(events.beats(tx), settings, now),
         _waiting(tx, now),
         _deliveries(tx, now),
         _outputs(tx, now),
@@ -56,6 +57,14 @@ def degraded(
         if not check["ok"]:
             found.append({"part": check["name"], "since": check.get("since"), "text": check["detail"]})
     return found
+
+
+def _beats(beats: list[dict[str, Any]], settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """Every process that beats, and one line for the parts that nobody runs: rows alone cannot miss them."""
+    there = {b["part"].split("@")[0] for b in beats}
+    absent = [part for part in parts_of(settings) if part not in there]
+    detail = f"nobody runs {', '.join(absent)}; start with triage up" if absent else "every part runs"
+    return [*(_beat(b, now) for b in beats), {"name": "parts", "ok": not absent, "detail": detail}]
 
 
 def _beat(beat: dict[str, Any], now: datetime) -> dict[str, Any]:

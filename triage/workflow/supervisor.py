@@ -15,23 +15,21 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
-from triage.store import policies, runs
+from triage.store import events, policies, runs
 from triage.store.database import Database
 from triage.store.locks import Lock, hold
 from triage.workflow.broker import Broker, private_broker
 from triage.workflow.parts.common import clock
+from triage.workflow.parts.names import PARTS, parts_of
 from triage.workflow.releases import places_of, register_releases
 
 log = get_logger()
-PARTS = (
-    "receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "collector", "web",
-)  # fmt: skip
 STOP_ORDER = (
     "receiver", "hl7", "collector", "web", "scheduler", "worker-stat", "worker-routine", "publisher", "relay", "broker",
 )  # fmt: skip
@@ -41,6 +39,7 @@ FLAP_SECONDS = 60.0
 DEAF_AFTER = timedelta(
     seconds=60
 )  # rows wait and nobody has taken one for so long: the workers are deaf (F16)
+DEAF_LOOK_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
 STDERR = 2
 
@@ -56,11 +55,18 @@ class Part:
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     restarts: int = 0
     not_before: float = 0.0
+    started_at: datetime | None = None
+    ready_at: datetime | None = None  # its first heartbeat since then
 
     @property
     def flaps(self) -> bool:
         recent = [d for d in self.deaths if time.monotonic() - d < FLAP_SECONDS]
         return len(recent) >= FLAPPING
+
+    def note_beat(self, at: datetime | None) -> None:
+        """at: its last heartbeat; one from before this process was started is a dead one's."""
+        if self.ready_at is None and at is not None and self.started_at is not None and at > self.started_at:
+            self.ready_at = at
 
     def start(self) -> None:
         environment = {
@@ -72,6 +78,7 @@ class Part:
         self.process = subprocess.Popen(
             self.command, env=environment, stdout=STDERR, preexec_fn=_die_with_parent
         )
+        self.started_at, self.ready_at = clock(), None
         log.info("part.started", part=self.name, pid=self.process.pid, attempts=self.restarts)
 
 
@@ -121,6 +128,8 @@ class Supervisor:
         environment |= {
             "TRIAGE_CONFIG": str(config.resolve()) if config else "",
             "TRIAGE_HOME": str(settings.home.resolve()),
+            # A folder called triage where somebody happens to stand is not this package.
+            "PYTHONSAFEPATH": "1",
         }
         if not broker_url:
             self._broker = private_broker(settings.home)
@@ -128,8 +137,7 @@ class Supervisor:
             if self._broker.command:
                 self.parts.append(Part("broker", list(self._broker.command), environment))
         environment["TRIAGE_BROKER__URL"] = broker_url
-        collects = settings.folder.path is not None or bool(settings.pull or settings.perform)
-        for name in only or [part for part in PARTS if part != "collector" or collects]:
+        for name in only or parts_of(settings):
             command, own = _command(name, settings), self._of_part(name, environment)
             if name != "receiver":
                 self.parts.append(Part(name, command, own))
@@ -138,7 +146,7 @@ class Supervisor:
             for number in range(settings.dicom.processes if settings.dicom.port else 1):
                 self.parts.append(Part(name, command, {**own, "TRIAGE_RECEIVER": str(number + 1)}))
         self._database = Database(settings.database_url)
-        self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()
+        self._deaf_look_at = time.monotonic() + DEAF_LOOK_SECONDS
         self.stopping = False
 
     def _of_part(self, name: str, environment: dict[str, str]) -> dict[str, str]:
@@ -184,24 +192,26 @@ class Supervisor:
             part.not_before = time.monotonic() + (10.0 if part.flaps else 0.2)
             log.error("part.died", part=part.name, exit_code=code, fix="see the lines above; triage doctor")
         if time.monotonic() >= self._deaf_look_at:
-            self._deaf_look_at = time.monotonic() + 10.0
+            self._deaf_look_at = time.monotonic() + DEAF_LOOK_SECONDS
             self._restart_deaf_workers()
 
     def _restart_deaf_workers(self) -> None:
         try:
             with self._database.read() as tx:
                 deaf = runs.nobody_takes(tx, clock(), DEAF_AFTER)
+                beats = {b["part"].split("@")[0]: b["at"] for b in events.beats(tx)}
         except TriageError:
             return  # the database is away: workers are not to blame
-        if not deaf:
-            return
-        for part in self.parts:
-            if part.name.startswith("worker") and part.process is not None:
+        workers = [p for p in self.parts if p.name.startswith("worker") and p.process is not None]
+        for part in workers:
+            part.note_beat(beats.get(part.name))
+            # A worker that still loads its weights is not deaf.
+            if deaf and part.ready_at is not None and clock() - part.ready_at >= DEAF_AFTER:
+                assert part.process is not None
                 log.error(
                     "worker.deaf", part=part.name, detail="rows wait and none is taken; it is started again"
                 )
                 part.process.kill()
-        self._deaf_look_at = time.monotonic() + DEAF_AFTER.total_seconds()
 
     def stop(self) -> None:
         """Drain: doors first, then those who work, the broker last."""
