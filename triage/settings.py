@@ -375,8 +375,14 @@ class Settings(BaseSettings):
         return (env_settings, init_settings)  # the file arrives as init values; the environment is stronger
 
     @property
+    def embedded_database(self) -> Path | None:
+        """The file of SQLite; None on a server."""
+        return None if self.database.url.get_secret_value() else self.home.resolve() / "triage.db"
+
+    @property
     def database_url(self) -> str:
-        return self.database.url.get_secret_value() or f"sqlite:///{self.home.resolve() / 'triage.db'}"
+        file = self.embedded_database
+        return f"sqlite:///{file}" if file else self.database.url.get_secret_value()
 
     @property
     def reports_cite_segmentations(self) -> bool:

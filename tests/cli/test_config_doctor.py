@@ -204,3 +204,17 @@ def test_doctor_sees_a_clock_that_is_off() -> None:
 
 def test_the_example_is_printed_alone_on_stdout(home: Path) -> None:
     assert triage("config", "example").out == example_toml()
+
+
+def test_a_command_that_reads_makes_no_home_and_its_advice_repeats_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "my settings.toml"
+    file.write_text(f'home = "{tmp_path / "elsewhere"}"\n')
+    ran = triage("--config", str(file), "peer", "list")
+    assert ran.code == 1
+    assert f"triage --config '{file}' migrate up" in ran.err
+    assert not (tmp_path / "elsewhere").exists()
+    assert triage("--config", str(file), "migrate", "up").code == 0
+    added = triage(
+        "--config", str(file), "peer", "add", "pacs", "--aet", "PACS", "--host", "10.0.0.9", "--port", "104"
+    )
+    assert f"triage --config '{file}' echo pacs" in added.err

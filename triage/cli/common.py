@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -31,16 +32,28 @@ def actor() -> str:
     return f"shell:{getpass.getuser()}"[:80]
 
 
-def open_database(settings: Settings) -> Database:
-    """The database of these settings, at this version.
+def command(words: str) -> str:
+    """A command of ours to type next, with the settings file that this one was given: "triage --config F WORDS"."""
+    context = click.get_current_context(silent=True)
+    config = context.find_root().params.get("config") if context else None
+    return f"triage --config {shlex.quote(str(config))} {words}" if config else f"triage {words}"
 
-    raises  Misconfigured when it was never migrated, or by another version
+
+def open_database(settings: Settings) -> Database:
+    """The database of these settings, at this version; none is made by looking for one.
+
+    raises  Misconfigured when it is not there, was never migrated, or by another version
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    file = settings.embedded_database
+    if file is not None and not file.exists():
+        raise Misconfigured(
+            f"there is no database at {file}. Is --config or TRIAGE_HOME missing? "
+            f"A new installation begins with: {command('migrate up')}"
+        )
     database = Database(settings.database_url)
     found, expected = migrate.current(database), migrate.head()
     if found != expected:
         raise Misconfigured(
-            f"the database is at revision {found or 'none'}, this program wants {expected}: triage migrate up"
+            f"the database is at revision {found or 'none'}, this program wants {expected}: {command('migrate up')}"
         )
     return database

@@ -19,7 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from triage.cli.common import result
+from triage.cli.common import command, result
 from triage.cli.config import problems, unknown_variables
 from triage.cli.main import State
 from triage.detectors.releases import active_release, load_release
@@ -57,7 +57,7 @@ def doctor(state: State, as_json: bool) -> int:
     try:
         settings = state.settings()
     except TriageError as error:
-        found.append(Check("settings", "wrong", str(error), "correct it, then: triage config check"))
+        found.append(Check("settings", "wrong", str(error), f"correct it, then: {command('config check')}"))
     else:
         found += examine(settings)
     ok = all(c.level != "wrong" for c in found)
@@ -93,7 +93,7 @@ def _python(_: Settings) -> Iterator[Check]:
 def _settings(settings: Settings) -> Iterator[Check]:
     wrong = list(problems(settings))
     for line in wrong:
-        yield Check("settings", "wrong", line, "correct it, then: triage config check")
+        yield Check("settings", "wrong", line, f"correct it, then: {command('config check')}")
     for line in unknown_variables(os.environ):
         yield Check("settings", "look", line, "unset it or correct its name")
     if not wrong:
@@ -184,7 +184,7 @@ def _disk(settings: Settings) -> Iterator[Check]:
         yield Check("home", "wrong", f"{folder} cannot be written", "choose another TRIAGE_HOME, or chown it")
     free, reserve = shutil.disk_usage(folder).free, settings.dicom.reserve_bytes
     level = "wrong" if free < reserve else "look" if free < 10 * reserve else "ok"
-    fix = "" if level == "ok" else "free space, move TRIAGE_HOME, or: triage retention run"
+    fix = "" if level == "ok" else f"free space, move TRIAGE_HOME, or: {command('retention run')}"
     yield Check(
         "disk", level, f"{free / 2**30:.1f} GiB free, stores are refused below {reserve / 2**30:.2f}", fix
     )
@@ -232,12 +232,10 @@ def _database(settings: Settings, database: Database) -> Iterator[Check]:
     """Revision, clock, and, when the product runs, what it says about itself; then whether the ports can be had."""
     now = datetime.now(UTC)
     where = "SQLite in TRIAGE_HOME" if database.is_sqlite else "PostgreSQL"
-    if (
-        database.is_sqlite
-        and not (settings.home / "triage.db").exists()
-        and not settings.database.url.get_secret_value()
-    ):
-        yield Check("database", "look", "there is none yet", "triage up makes it, or: triage migrate up")
+    if settings.embedded_database is not None and not settings.embedded_database.exists():
+        yield Check(
+            "database", "look", f"there is none at {settings.embedded_database}", f"{command('up')} makes it"
+        )
         yield from _ports(settings, running=False)
         return
     try:
@@ -247,7 +245,7 @@ def _database(settings: Settings, database: Database) -> Iterator[Check]:
                 "database",
                 "wrong",
                 f"revision {revision or 'none'}, this program wants {head}",
-                "triage migrate up",
+                command("migrate up"),
             )
             yield from _ports(settings, running=False)
             return

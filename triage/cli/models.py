@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy import Connection
 
-from triage.cli.common import actor, open_database, result, say
+from triage.cli.common import actor, command, open_database, result, say
 from triage.cli.main import State
 from triage.cli.models_make import add, calibrate
 from triage.detectors.releases import Release, load_release
@@ -127,7 +127,7 @@ def activate(
         done = _agreed(tx, release_id, persons, reason or "command line", now)
     if not done:
         say(f"{release.title} is proposed by {by}; another administrator confirms with: "
-            f"triage models activate {detector} {version} --by NAME")  # fmt: skip
+            f"{command(f'models activate {detector} {version} --by NAME')}")  # fmt: skip
         return 1
     say(f"{release.title} is now active")
     if answer and not answer["flagged"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from triage.cli.common import actor, open_database, result, say
+from triage.cli.common import actor, command, open_database, result, say
 from triage.cli.main import State
 from triage.detectors.calibration import ENOUGH
 from triage.detectors.imported import by_name, importing, importing_scan, ready
@@ -80,8 +80,8 @@ def add(
     say(f"findings: {', '.join(release.content.get('findings', ())) or 'as its package says'}")
     say(f"not covered: {', '.join(release.not_covered)}")
     if not release.calibrated:
-        then = ", then triage models calibrate" if release.detector == "chest_xray" else ""
-        say(f"next: triage models shadow {release.detector} {release.version}{then}")
+        then = f", then {command('models calibrate')}" if release.detector == "chest_xray" else ""
+        say(f"next: {command(f'models shadow {release.detector} {release.version}')}{then}")
 
 
 def _fetched(source: str, settings: Settings) -> Path:
@@ -119,7 +119,7 @@ def calibrate(
         result(document)
     for finding, row in document["findings"].items():
         say(f"{finding:<20} {row['positives']:>5} of {row['n']:<6} {_words(row)}")
-    say(f"{made.title} is in {made.folder}; next: triage models shadow {detector} {new}")
+    say(f"{made.title} is in {made.folder}; next: {command(f'models shadow {detector} {new}')}")
 
 
 def _words(row: dict[str, object]) -> str:

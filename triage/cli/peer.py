@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from triage.cli.common import actor, open_database, result, say
+from triage.cli.common import actor, command, open_database, result, say
 from triage.cli.main import State
 from triage.store import peers
 from triage.workflow import peering
@@ -42,7 +42,9 @@ def add(state: State, name: str, aet: str, host: str, port: int, tls: bool, cert
             tx, name, aet, host, port, tls=tls, certificate_sha256=sha256, by=actor(), now=datetime.now(UTC)
         )
     database.close()
-    say(f"peer {name}: {aet} at {host}:{port}{' with TLS' if tls else ''}. Test it: triage echo {name}")
+    say(
+        f"peer {name}: {aet} at {host}:{port}{' with TLS' if tls else ''}. Test it: {command(f'echo {name}')}"
+    )
 
 
 @peer.command("list")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from triage.cli.common import say
+from triage.cli.common import command, say
 from triage.cli.main import State
 from triage.domain.errors import Misconfigured
 from triage.settings import Settings
@@ -38,7 +38,7 @@ def up(state: State, only: str) -> int:
     if "receiver" in names:
         doors.append(f"DICOM {settings.dicom.ae_title} at {settings.dicom.host}:{settings.dicom.port}")
     say(
-        f"triage starts{': ' if doors else ''}{', '.join(doors)}. Ctrl-C ends it; triage doctor says how it is."
+        f"triage starts{': ' if doors else ''}{', '.join(doors)}. Ctrl-C ends it; {command('doctor')} says how it is."
     )
     return supervisor.run()
 
@@ -54,7 +54,7 @@ def start(settings: Settings, config: Path | None, parts: tuple[str, ...] = ()) 
     if database.is_sqlite:
         migrate.upgrade(database)  # the embedded database is ours alone: bring it along
     elif migrate.current(database) != migrate.head():
-        raise Misconfigured("the database is of another version: triage migrate up")
+        raise Misconfigured(f"the database is of another version: {command('migrate up')}")
     prepare(settings, database)
     database.close()
     return Supervisor(settings, config, parts)
