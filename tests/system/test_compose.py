@@ -21,7 +21,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.system.product import a_film, wait_until
+from tests.system.product import a_film, a_scan, wait_until
 from triage.cli.up import free_port
 from triage.workflow.parts.names import PARTS
 
@@ -50,25 +50,31 @@ def test_every_part_runs_in_one_service_and_every_file_it_mounts_is_there() -> N
 
 @pytest.mark.postgres
 @pytest.mark.interop
-def test_its_commands_flag_a_film_that_orthanc_forwards(tmp_path: Path, postgres_url: str) -> None:
+def test_its_commands_flag_a_film_and_read_a_scan_that_orthanc_forwards(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    film, film_uid = a_film(tmp_path / "source", 20261, "pneumothorax", size_px=2000)
+    slices, scan_uid = a_scan(tmp_path / "source", 62)
     with _composed(tmp_path, postgres_url) as ports:
-        film, uid = a_film(tmp_path / "source", 20261, "pneumothorax", size_px=2000)
-        answer = httpx.post(
-            f"http://127.0.0.1:{ports['orthanc_web']}/instances",
-            content=film.read_bytes(), auth=("demo", "demo"), timeout=30, trust_env=False,
-        )  # fmt: skip
-        assert answer.status_code == 200, answer.text
+        for path in [film, *slices]:
+            answer = httpx.post(
+                f"http://127.0.0.1:{ports['orthanc_web']}/instances",
+                content=path.read_bytes(), auth=("demo", "demo"), timeout=30, trust_env=False,
+            )  # fmt: skip
+            assert answer.status_code == 200, answer.text
         token = _triage(
             ports["environment"], "token", "add", "--name", "t", "--scope", "worklist:read"
         ).strip()
 
-        def row() -> dict[str, Any] | None:
+        def row(uid: str) -> dict[str, Any] | None:
             list_ = f"http://127.0.0.1:{ports['web']}/api/v1/worklist"
             headers = {"Authorization": f"Bearer {token}"}
             items = httpx.get(list_, headers=headers, timeout=10, trust_env=False).json()["items"]
             return next((i for i in items if i["study_uid"] == uid and i["ai_status"] == "completed"), None)
 
-        assert wait_until(row, 120, "the film is flagged")["category"] == 1
+        found = wait_until(lambda: row(film_uid), 120, "the film is flagged")
+        assert (found["rank"], found["priority_class"], found["sender"]) == (1, "critical", "ORTHANC")
+        assert wait_until(lambda: row(scan_uid), 120, "the scan is read")["images"]["received"] == len(slices)
         _triage(ports["environment"], "audit", "verify")
 
 
