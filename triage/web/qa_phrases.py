@@ -31,7 +31,7 @@ flag rate among analysed, PPV, share not analysed; fewer than # flags: no figure
 no study was analysed
 population stability index against the # days before the period, over the tenths of that month (words: each word). Alarm: above # and more than twice what chance alone gives
 daily share of analysed studies with a flag against the period itself (#); limits of # sigma, # days on one side, and an EWMA (#, # sigma: one false alarm a year)
-constancy phantoms through the whole real path; weights are hashed at load, and `triage models verify` computes the golden case of each release. Alarm: any that was not flagged in time
+constancy phantoms through the whole real path, and once a day the golden case of each active release: fixed input, outputs compared with those of its making (at most # apart). Alarm: any phantom that was not flagged in time, any golden case that differs or whose files are not its own
 said probability against what final reports state (rules; a report that does not mention a finding says nothing of it), in tenths. Alarm: expected calibration error above #; fewer than # positives: no figure
 runs that were not analysed or failed, by reason and sender, as a share of all runs, beside the month before. Alarm: a reason that is new from a sender, or rose by more than # points
 seconds of runs that count, by station; alarm: # % of last image to result above # s for films, # min for scans. The studies of a row are those at or above its # %
@@ -39,7 +39,7 @@ raised to acknowledged (or closed by a report), censored at the end; alarm: any 
 alerts raised by hour of day (UTC), over reader-hours: an hour in which a reader opened a study. Alarm: more than # a reader-hour over the period
 openings by `next`, and how many studies above it were passed over; a trend, no alarm, and no named reader (own figures need # openings and are the lead's alone)
 studies that both looked at, flag against flag, Cohen's kappa; findings that neither flagged are left out. Before going live: at least # studies and # flags (standards #). The studies of a row are the discordant ones
-stored probabilities of the live release; PPV among flags whose truth is known (chart #), which below the threshold in force are few and not a fair sample. Waits under such flags: the queue replay. The studies of a row are right flags of today that it would lose
+stored probabilities of the live release; PPV among flags whose truth is known (chart #), which below the threshold in force are few and not a fair sample. Waits: the period's own arrivals, reading times and readers played again with such flags under the policy in force (needs # reported studies). The studies of a row are right flags of today that it would lose
 lead
 physicist
 auditor
@@ -58,6 +58,8 @@ median s
 # % s
 still open
 note
+flagged wait, min
+others wait, min
 flagged
 not flagged
 unflagged
