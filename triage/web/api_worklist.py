@@ -47,14 +47,15 @@ def page_of_list(
     Fifty open pages ask for the same rows after every change, so an answer is shared for a second while no event came.
     """
     newest = last_event_id(call.tx)
-    key = (repr(filters) + repr(sort), limit, cursor)
+    read_only_since = call.web.database.read_only_since
+    key = (repr(filters) + repr(sort), limit, cursor, read_only_since)  # a refused act asks again at once
     kept = call.web.lists.get(key)
     if kept is not None and kept[0] == newest and abs(call.now - kept[1]) < _SHARED_FOR:
         return kept[2]
     after = shapes.after_cursor(cursor, sort)
     rows = listing.rows(call.tx, filters, call.now, limit=limit + 1, after=after, sort=sort)
     shown = rows[:limit]
-    degraded = health.degraded(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
+    degraded = health.degraded(call.tx, call.web.settings, call.now, read_only_since)
     found = {
         "items": shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded)),
         "next": shapes.cursor_of(shown[-1], sort) if len(rows) > limit else None,

@@ -80,7 +80,9 @@ class Web:
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     channels: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(CHANNELS))
-    lists: dict[tuple[str, int, str], tuple[int, datetime, dict[str, Any]]] = field(default_factory=dict)
+    lists: dict[tuple[str, int, str, datetime | None], tuple[int, datetime, dict[str, Any]]] = field(
+        default_factory=dict
+    )
     kept: dict[str, tuple[datetime, Any]] = field(
         default_factory=dict
     )  # figures that need not be counted each time
