@@ -17,14 +17,16 @@ from tests.dicom.objects.judges import content_items, named
 from tests.factories import NOON, Clock, an_arrival, digest_of, uid
 from triage.domain.errors import Unavailable
 from triage.domain.finding import Finding, Mode
+from triage.domain.identity import Demographics, PatientKey
 from triage.settings import Settings
 from triage.store import audit, reading, runs, studies
 from triage.store.database import Database
 from triage.store.schema import finding, instance, output, run
 from triage.store.spool import Spool
-from triage.workflow import publish
+from triage.workflow import publish, reconcile
 from triage.workflow.preview import Previewer
 from triage.workflow.publish import Publisher
+from triage.workflow.site import Site, new_id
 
 SECOND = timedelta(seconds=1)
 
@@ -96,6 +98,27 @@ def test_a_flagged_run_gets_a_report_and_a_flag_where_the_contract_says(bench: B
     assert bench.files() == sorted(f"{uid(1)}/{r['kind']}-{r['sop_instance_uid']}.dcm" for r in rows)
     for r in rows:
         assert pydicom.dcmread(bench.folder / r["path"]).SOPInstanceUID == r["sop_instance_uid"]
+
+
+def test_an_object_is_of_whom_the_study_is_when_it_is_made(bench: Bench) -> None:
+    """Updated, merged and moved between image and report: the archive files it where it files the images by then."""
+    desk: dict[str, Any] = {"said_at": NOON, "by": "hl7:ADT", "site": Site(), "now": NOON}
+    sent = PatientKey(patient_id="P1")
+    updated, merged, moved, untouched = (bench.completed(study=n) for n in (1, 2, 3, 4))
+    with bench.database.write() as tx:
+        reconcile.update_patient(tx, sent, Demographics(patient_name="Roe^Mary", patient_sex="F"), **desk)
+        survivor = PatientKey(patient_id="P9")
+        reconcile.update_patient(tx, survivor, Demographics(patient_name="Poe^Ann"), **desk)
+        reconcile.merge_patients(tx, PatientKey(patient_id="P2"), survivor, key="m", ids=new_id, **desk)
+        reconcile.move_study(tx, uid(3), patient=sent, accession_number="A77", key="v", ids=new_id, **desk)
+    bench.publisher.turn()
+    said = [
+        (str(ds.PatientID), str(ds.PatientName), ds.AccessionNumber)
+        for ds in (bench.read(run_id, "sr") for run_id in (updated, merged, moved, untouched))
+    ]
+    assert said == [
+        ("P1", "Roe^Mary", "A1"), ("P9", "Poe^Ann", "A2"), ("P1", "Roe^Mary", "A77"), ("P4", "Doe^Jane", "A4"),
+    ]  # fmt: skip
 
 
 def test_each_object_is_in_the_audit_trail_and_on_the_page_of_its_study(bench: Bench) -> None:

@@ -93,6 +93,37 @@ def survivor(tx: Connection, patient_id: int) -> int:
     return tx.execute(query).scalar_one_or_none() or patient_id
 
 
+def told_of(tx: Connection, study_instance_uid: str) -> dict[str, str]:
+    """Header fields of which somebody said something newer than the images: values to put in their place.
+
+    Empty for a study of which nobody spoke. A field that the surviving patient lacks stays as the images have it.
+    """
+    row = (
+        tx.execute(
+            select(
+                patient,
+                study.c.accession_number,
+                study_patient.c.sent_id,
+                study_patient.c.sent_accession_number,
+            )
+            .join(study, study.c.patient_id == patient.c.id)
+            .outerjoin(study_patient, study_patient.c.study_id == study.c.id)
+            .where(study.c.study_instance_uid == study_instance_uid)
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return {}
+    told = {name: str(row[name] or "") for name in row["said"] or {}}
+    if row["sent_id"] is not None and row["sent_id"] != row["id"]:
+        told |= {name: row[name] for name in _WIDTHS if row[name]}
+        told |= {name: row[name] for name in ("patient_id", "issuer_of_patient_id")}
+    if row["sent_accession_number"] not in (None, row["accession_number"]):
+        told["accession_number"] = row["accession_number"]
+    return told
+
+
 def astray(tx: Connection, patient_ids: Collection[int]) -> list[Astray]:
     """Studies whose own patient is one of these and that do not stand under that one's survivor."""
     own = func.coalesce(study_patient.c.own_id, study.c.patient_id)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from triage.dicom.objects.common import Analysis, Made, Reference, series_instan
 from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.domain.finding import Mode, shown
 from triage.log import get_logger
-from triage.store import audit, outputs, reading, runs, studies
+from triage.store import audit, identity, outputs, reading, runs, studies
 from triage.store.database import Database
 from triage.store.outputs import Completed
 from triage.store.spool import Spool
@@ -51,11 +52,14 @@ def mode_of(run: Completed, site: Mode) -> Mode:
 def analysis_of(
     tx: Connection, run: Completed, site_mode: Mode, ae_title: str, *, cites_segmentation: bool = True
 ) -> Analysis:
-    """What the objects of this Run may say. Places and sizes pass the one gate here, and nowhere else.
+    """What the objects of this Run may say, and of whom: of whom the study is by now (`identity.told_of`).
+
+    Places and sizes pass the one gate here, and nowhere else.
 
     raises  Refused when none of its images is in the index
     """
-    headers = [h.header for h in studies.held_by_uid(tx, list(run.sop_instance_uids))]
+    told = identity.told_of(tx, run.study_instance_uid)
+    headers = [replace(h.header, **told) for h in studies.held_by_uid(tx, list(run.sop_instance_uids))]  # type: ignore[arg-type]
     if not headers:
         raise Refused(f"the images of run {run.run_id} are no longer in the index")
     order = studies.find_order(tx, run.study_instance_uid, run.accession_number) or {}

@@ -1,4 +1,5 @@
-"""Whose object it is: patient and study modules copied from the received image, unchanged (standards 6.1).
+"""Whose object it is: patient and study modules copied from the received image, unchanged (standards 6.1), but for what a
+registry said since (the workflow has put that into the header).
 
 Text goes out as UTF-8 whatever the sender's character set was.
 """
