@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
 from tests.web.conftest import Clock
 from tests.web.seed import Sown, pneumothorax
@@ -24,16 +22,6 @@ from triage.workflow import accounts
 @pytest.fixture
 def settings(tmp_path: Any) -> Settings:
     return Settings(home=tmp_path / "home", site="NORTH", web=WebSettings(listeners_max=2))
-
-
-@pytest.fixture
-def base(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    app.extensions["triage"].feed.stop()
-    server.shutdown()
 
 
 @pytest.fixture
