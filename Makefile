@@ -4,6 +4,8 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 SEEDS ?= 20000
 .DEFAULT_GOAL := help
+# What tests and parts import is compiled once and kept, also where an image forbids it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install install-test demo test test-faults test-simulation lint bench docs clean
 
