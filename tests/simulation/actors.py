@@ -14,6 +14,7 @@ from triage.channels.protocol import Answer, Outcome
 from triage.detectors.protocol import Detection
 from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import Band, Finding, PriorityClass
+from triage.domain.run import LEASE
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import alerts, events, listing, runs, studies
@@ -261,7 +262,7 @@ def worker(world: World, name: str) -> Steps:
             for _ in range(int(3 * world.draw(name))):
                 yield 1.0 + 20.0 * world.draw(name)
                 with world.database.write() as tx:
-                    runs.renew(tx, run_id, leased.token, world.now() + assess.LEASE)
+                    runs.renew(tx, run_id, leased.token, world.now() + LEASE)
             yield 0.3
             world.acting_token = leased.token
             with world.database.write() as tx:

@@ -20,12 +20,13 @@ from triage.detectors.protocol import Detection
 from triage.detectors.registration import pack
 from triage.domain.errors import Misconfigured, Unavailable
 from triage.domain.finding import Finding, Measurements
+from triage.domain.run import LEASE
 from triage.domain.suitability import NotSuitable, NotSuitableError, ReasonCode
 from triage.store import runs, schema
 from triage.store.spool import Spool
 from triage.workflow import assess as steps
 from triage.workflow import sweep
-from triage.workflow.assess import LEASE, Result, Worker
+from triage.workflow.assess import Result, Worker
 
 CRITICAL = a_finding("pneumothorax")
 

@@ -10,9 +10,8 @@ import zlib
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
-from scipy import optimize
 
 from triage.detectors._grid import Grid
 from triage.detectors.lungs import Lungs
@@ -27,7 +26,7 @@ Array = NDArray[np.float64]
 def pack(lungs: Lungs) -> dict[str, Any]:
     """The mask on voxels of about 6 mm as JSON: shape (z, y, x), affine from (x, y, z, 1) to LPS mm, zlib bits."""
     strides = [max(1, round(PACKED_MM / s)) for s in lungs.grid.spacing]
-    share = ndi.uniform_filter(lungs.mask.astype(np.float32), strides)
+    share = scipy.ndimage.uniform_filter(lungs.mask.astype(np.float32), strides)
     mask = share[:: strides[0], :: strides[1], :: strides[2]] > 0.5
     affine = lungs.grid.affine.copy()
     affine[:3, :3] *= np.array(strides)[::-1]
@@ -65,11 +64,13 @@ def align(current: dict[str, Any], prior: dict[str, Any]) -> Array | None:
     def gaps(x: Array) -> Array:
         moved = _moved(points, x, middle)
         index = (moved @ inverse[:3, :3].T + inverse[:3, 3])[:, ::-1].T
-        return np.asarray(ndi.map_coordinates(away, index, order=1, mode="nearest"), dtype=np.float64)
+        return np.asarray(
+            scipy.ndimage.map_coordinates(away, index, order=1, mode="nearest"), dtype=np.float64
+        )
 
     best = None
     for start in (_surface(there).mean(0) - middle, np.zeros(3)):  # a cut scan has its middle elsewhere
-        found = optimize.least_squares(
+        found = scipy.optimize.least_squares(
             gaps, np.concatenate([np.zeros(3), start]), loss="soft_l1", f_scale=4.0, max_nfev=60
         )
         best = found if best is None or found.cost < best.cost else best
@@ -85,7 +86,7 @@ def align(current: dict[str, Any], prior: dict[str, Any]) -> Array | None:
 def _surface(grid: Grid) -> Array:
     """(n, 3) LPS mm of the mask's outermost voxels but for those in its first and last slice."""
     mask = grid.hu.astype(bool)
-    edge = mask & ~ndi.binary_erosion(mask, border_value=1)
+    edge = mask & ~scipy.ndimage.binary_erosion(mask, border_value=1)
     filled = np.flatnonzero(mask.any((1, 2)))
     if filled.size:
         edge[[filled[0], filled[-1]]] = False
@@ -95,8 +96,8 @@ def _surface(grid: Grid) -> Array:
 def _distance(grid: Grid) -> NDArray[np.float32]:
     """Distance in mm from the surface, both sides counted up."""
     mask = grid.hu.astype(bool)
-    edge = mask & ~ndi.binary_erosion(mask, border_value=1)
-    return np.asarray(ndi.distance_transform_edt(~edge, sampling=grid.spacing), dtype=np.float32)
+    edge = mask & ~scipy.ndimage.binary_erosion(mask, border_value=1)
+    return np.asarray(scipy.ndimage.distance_transform_edt(~edge, sampling=grid.spacing), dtype=np.float32)
 
 
 def _moved(points: Array, x: Array, middle: Array) -> Array:

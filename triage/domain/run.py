@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 
 from triage.domain.errors import WrongTransition
@@ -18,6 +19,7 @@ class RunState(StrEnum):
 
 
 TERMINAL = frozenset({RunState.COMPLETED, RunState.NOT_ANALYSED, RunState.FAILED, RunState.SUPERSEDED})
+LEASE = timedelta(seconds=60)  # a worker that has not renewed it for so long is dead
 MAX_ATTEMPTS = 3  # a study that kills its worker three times is failed(crashed), not a loop
 
 TRANSITIONS: Mapping[tuple[RunState, str], RunState] = {

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
 
 Z95 = 1.959964  # two-sided 95 %, as standards 11.2 gives it
 
@@ -80,7 +80,7 @@ def paired_auc(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> PairedA
         difference - Z95 * error,
         difference + Z95 * error,
         z,
-        float(2 * stats.norm.sf(abs(z))),
+        float(2 * scipy.stats.norm.sf(abs(z))),
     )
 
 
@@ -97,9 +97,9 @@ def _placements(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of negatives below each positive, and of positives above each negative; ties count half."""
     m, n = len(positive), len(negative)
-    ranks = stats.rankdata(np.concatenate([positive, negative]))
-    by_positive = (ranks[:m] - stats.rankdata(positive)) / n
-    by_negative = 1 - (ranks[m:] - stats.rankdata(negative)) / m
+    ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))
+    by_positive = (ranks[:m] - scipy.stats.rankdata(positive)) / n
+    by_negative = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
     return by_positive, by_negative
 
 
@@ -159,8 +159,8 @@ def wilson(successes: int, n: int) -> Estimate:
 
 def poisson_rate(events: int, exposure: float) -> Estimate:
     """Events per unit (alerts per day) with the exact interval by chi-square. source: standards 11.2."""
-    low = stats.chi2.ppf(0.025, 2 * events) / 2 if events else 0.0
-    high = stats.chi2.ppf(0.975, 2 * events + 2) / 2
+    low = scipy.stats.chi2.ppf(0.025, 2 * events) / 2 if events else 0.0
+    high = scipy.stats.chi2.ppf(0.975, 2 * events + 2) / 2
     return Estimate(events / exposure, float(low) / exposure, float(high) / exposure, events)
 
 
@@ -212,8 +212,8 @@ def calibration_line(truth: ArrayLike, probability: ArrayLike) -> tuple[float, f
         z = line[0] + (line[1] if line.size > 1 else 1.0) * logit
         return float((np.logaddexp(0, z) - target * z).sum())
 
-    in_the_large = optimize.minimize(cost, np.array([0.0]))
-    line = optimize.minimize(cost, np.array([0.0, 1.0]))
+    in_the_large = scipy.optimize.minimize(cost, np.array([0.0]))
+    line = scipy.optimize.minimize(cost, np.array([0.0, 1.0]))
     return float(in_the_large.x[0]), float(line.x[1])
 
 

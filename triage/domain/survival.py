@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
-from scipy import stats
 
 from triage.domain.statistics import Z95
 
@@ -93,9 +93,11 @@ def log_rank(
     """Two-sided p of "both groups wait alike"; nan when nobody was done. source: Mantel 1966, standards 11.7."""
     if not any(done_a) and not any(done_b):
         return math.nan
-    return float(stats.logrank(_censored(waits_a, done_a), _censored(waits_b, done_b)).pvalue)
+    return float(scipy.stats.logrank(_censored(waits_a, done_a), _censored(waits_b, done_b)).pvalue)
 
 
-def _censored(waits: Sequence[float], done: Sequence[bool]) -> stats.CensoredData:
+def _censored(waits: Sequence[float], done: Sequence[bool]) -> scipy.stats.CensoredData:
     pairs = list(zip(waits, done, strict=True))
-    return stats.CensoredData(uncensored=[w for w, d in pairs if d], right=[w for w, d in pairs if not d])
+    return scipy.stats.CensoredData(
+        uncensored=[w for w, d in pairs if d], right=[w for w, d in pairs if not d]
+    )

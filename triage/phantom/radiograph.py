@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from triage.domain.image import Radiograph
 from triage.phantom.anatomy import Anatomy, anatomy_of, collapse_root, lung_of
@@ -199,7 +199,7 @@ def _thin_things(thorax: Thorax, grid: Grid) -> Array:
     grid.add_points(total, points, weights * (SOFT - LUNG))
     points, weights = tube_points(bronchi_of(thorax), step)
     grid.add_points(total, points, weights * (-0.7 * SOFT))
-    return np.asarray(ndimage.gaussian_filter(total, 0.7))
+    return np.asarray(scipy.ndimage.gaussian_filter(total, 0.7))
 
 
 def posed(
@@ -230,7 +230,7 @@ def _cloud(shape: tuple[int, ...], sigma_px: float, rng: np.random.Generator) ->
     """Smooth noise of unit spread; drawn small and stretched, because a wide blur of a large picture is slow."""
     shrink = max(int(sigma_px / 2), 1)
     small = (shape[0] // shrink + 2, shape[1] // shrink + 2)
-    noise = ndimage.gaussian_filter(rng.standard_normal(small, dtype=np.float32), sigma_px / shrink)
+    noise = scipy.ndimage.gaussian_filter(rng.standard_normal(small, dtype=np.float32), sigma_px / shrink)
     noise /= noise.std()
     picture = Image.fromarray(noise).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
     return np.asarray(picture, np.float32)
@@ -257,7 +257,7 @@ def _wide_blur(picture: Array, sigma_px: float) -> Array:
     shrink = max(int(sigma_px / 4), 1)
     image = Image.fromarray(picture)
     small = np.asarray(image.reduce(shrink))
-    blurred = ndimage.gaussian_filter(small, sigma_px / shrink, mode="nearest")
+    blurred = scipy.ndimage.gaussian_filter(small, sigma_px / shrink, mode="nearest")
     return np.asarray(Image.fromarray(blurred).resize(image.size, Image.Resampling.BICUBIC), np.float32)
 
 

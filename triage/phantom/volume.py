@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from triage.domain.image import Volume
 from triage.phantom.anatomy import Anatomy, Solid, anatomy_of, lung_of
@@ -100,7 +100,7 @@ def render_volume(thorax: Thorax, *, slices: int = 150, size_px: int = 512) -> V
 def _grain(rng: np.random.Generator, size_px: int) -> Array:
     """Fine structure of lung, unit spread; continuous from slice to slice, and round again after 24."""
     noise = rng.standard_normal((24, size_px // 2, size_px // 2), dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, (0.8, 0.9, 0.9), mode="wrap")
+    noise = scipy.ndimage.gaussian_filter(noise, (0.8, 0.9, 0.9), mode="wrap")
     return np.asarray((noise / noise.std()).repeat(2, axis=1).repeat(2, axis=2))
 
 
@@ -291,4 +291,6 @@ def _scanned(plane: Array, rng: np.random.Generator) -> Array:
     """Kernel blur, and noise that is coarser than a voxel as a real kernel leaves it."""
     noise = rng.standard_normal(plane.shape, dtype=np.float32)
     noise *= np.float32(NOISE_HU / 0.45)  # the blur leaves 0.45 of the spread
-    return np.rint(np.clip(ndimage.gaussian_filter(plane + noise, BLUR_PX), -1024, 3071)).astype(np.int16)
+    return np.rint(np.clip(scipy.ndimage.gaussian_filter(plane + noise, BLUR_PX), -1024, 3071)).astype(
+        np.int16
+    )

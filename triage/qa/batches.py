@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import NDArray
-from scipy import stats
 
 from triage.domain.statistics import wilson
 
@@ -63,7 +63,7 @@ def _half_width(residuals: NDArray[np.float64], batch: NDArray[np.int64]) -> flo
     if count < 2:
         return None
     error = math.sqrt(count / (count - 1) * float((totals**2).sum())) / residuals.size
-    return float(stats.t.ppf(0.975, count - 1)) * error
+    return float(scipy.stats.t.ppf(0.975, count - 1)) * error
 
 
 def _interval(value: float, low: float | None, high: float | None) -> dict[str, float | None]:

@@ -21,7 +21,6 @@ from triage.qa import page as qa_page
 from triage.qa import report as qa_report
 from triage.qa.boards import board
 from triage.qa.boards.chart import Chart
-from triage.qa.pdf import to_pdf
 from triage.qa.report import harmless
 from triage.store import double_reads, quality
 from triage.web import models, qa_words
@@ -146,6 +145,8 @@ def get_report(call: Call) -> Any:
             qa_report.to_csv(report), f"qa-{start:%Y%m%d}-{end:%Y%m%d}.csv", "text/csv; charset=utf-8"
         )
     if call.query.format == "pdf":
+        from triage.qa.pdf import to_pdf  # its typesetter loads slowly: only who prints waits for it
+
         return _file(to_pdf(report), f"qa-{start:%Y%m%d}-{end:%Y%m%d}.pdf", "application/pdf")
     return report
 

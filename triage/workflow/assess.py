@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -24,7 +24,7 @@ from triage.dicom.pixels import Decoder
 from triage.domain.errors import TriageError, Unavailable
 from triage.domain.growth import compared
 from triage.domain.image import Radiograph, Volume
-from triage.domain.run import RunState
+from triage.domain.run import LEASE, RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, NotSuitableError
 from triage.log import get_logger
@@ -36,7 +36,6 @@ from triage.workflow.alert import settle_study
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
-LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 15.0
 LONGEST_RUN_SECONDS = 600.0
 FINISH_AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)

@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from triage.domain.alerting import RETRY_SECONDS, retry_after
 from triage.domain.completeness import longest_wait
 from triage.domain.errors import Unavailable
+from triage.domain.run import LEASE
 from triage.log import get_logger
 from triage.store import alerts, audit, events, runs, studies, users, workitems
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb, is_due, settle_study
-from triage.workflow.assess import LEASE
 from triage.workflow.complete import complete_series
 from triage.workflow.constancy import DEADLINE
 from triage.workflow.rank import rank
