@@ -24,7 +24,7 @@ from triage.workflow.complete import complete_series
 
 RECEIVER, SCHEDULER = "receiver", "scheduler"
 LEADER_LEASE = timedelta(seconds=30)
-POLL_SECONDS, CALM_POLL_SECONDS = 4.0, 12.0
+CALM_POLL_SECONDS = 12.0
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Plan:
     name: str
     objects: list[Object]
     resends: int = 0  # objects that it sends again although they were acknowledged
+    ae_title: str = "MODALITY"
     pending: list[Object] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -91,7 +92,7 @@ def association(world: World, name: str, plan: Plan, due: list[Object]) -> Steps
             _hear_success(world, plan, item)
             yield 0.0
         try:
-            yield from _keep(world, f"incoming/{name}-{number}", item, association_id)
+            yield from _keep(world, f"incoming/{name}-{number}", item, association_id, plan.ae_title)
         except Unavailable:
             continue  # A700: still pending, the sender comes again
         yield 0.0
@@ -118,7 +119,7 @@ def _hear_success(world: World, plan: Plan, item: Object) -> None:
     world.touched = True
 
 
-def _keep(world: World, temporary: str, item: Object, association_id: str) -> Steps:
+def _keep(world: World, temporary: str, item: Object, association_id: str, ae_title: str) -> Steps:
     world.disk.write(temporary, item.content)
     yield 0.0
     world.disk.fsync(temporary)
@@ -127,7 +128,7 @@ def _keep(world: World, temporary: str, item: Object, association_id: str) -> St
     yield 0.0
     world.disk.fsync_dir("objects/")
     yield 0.0
-    arrival = intake.arrival_of(item.header, item.digest, len(item.content), "MODALITY", association_id)
+    arrival = intake.arrival_of(item.header, item.digest, len(item.content), ae_title, association_id)
     with world.database.write() as tx:
         taken = intake.intake(tx, arrival, SITE, world.now())
     yield 0.0
@@ -243,7 +244,7 @@ def worker(world: World, name: str) -> Steps:
     while True:
         run_id = world.broker.take(world.draw(name), world.ms)
         if run_id is None:
-            yield POLL_SECONDS / 2
+            yield world.poll_seconds / 2
             continue
         yield 0.0
         try:
@@ -331,14 +332,14 @@ def clockwork(world: World, process: str) -> Steps:
                     constancy.judge(tx, OPERATOR_ROUTES, new_id, world.now())
         except Unavailable:
             world.leads[process] = False
-        yield CALM_POLL_SECONDS if world.calm else POLL_SECONDS
+        yield CALM_POLL_SECONDS if world.calm else world.sweep_seconds
 
 
 def courier(world: World, process: str, route: str) -> Steps:
     """Delivers one route, one message at a time, while its process leads."""
     name = f"{process}/{route}"
     while True:
-        yield POLL_SECONDS
+        yield world.poll_seconds
         if not world.leads.get(process):
             continue
         if not world.any("SELECT 1 FROM delivery WHERE state = 'waiting' AND route = ?", route):

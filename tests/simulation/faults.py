@@ -91,9 +91,9 @@ def furnish(world: World, config: Config) -> None:
         world.add(f"reader{number}", "outside", actors.reader(world, f"reader{number}"))
     world.serve(RECEIVER, lambda: world.add(RECEIVER, RECEIVER, actors.receiver(world)))
     for number in range(config.workers):
-        _serve_worker(world, f"worker{number}")
+        serve_worker(world, f"worker{number}")
     for number in range(config.relays):
-        _serve_relay(world, f"relay{number}")
+        serve_relay(world, f"relay{number}")
     if config.scheduler:
         phantom = Object(
             a_header(
@@ -104,11 +104,11 @@ def furnish(world: World, config: Config) -> None:
         world.serve(SCHEDULER, lambda: world.add(SCHEDULER, SCHEDULER, actors.scheduler(world, phantom)))
 
 
-def _serve_worker(world: World, name: str) -> None:
+def serve_worker(world: World, name: str) -> None:
     world.serve(name, lambda: world.add(name, name, actors.worker(world, name)))
 
 
-def _serve_relay(world: World, name: str) -> None:
+def serve_relay(world: World, name: str) -> None:
     def start() -> None:
         world.add(f"{name}/clock", name, actors.clockwork(world, name))
         for route in ROUTES:

@@ -109,7 +109,7 @@ class Checker:
         for series_id, held in by_series.items():
             scan = held[0]["sop_class_uid"] in CT_CLASSES
             for group in [held] if scan else [[one] for one in held]:
-                self.inputs[series_id].add(_input_digest(group))
+                self.inputs[series_id].add(input_digest(group))
         for r in runs:
             assert r["input_digest"] in self.inputs[r["series_id"]], f"I5: run {r['id']} saw a set never held"
 
@@ -197,7 +197,7 @@ class Checker:
             assert 0 <= risen <= 1, f"I12: alert {number} went {risen} rungs"
             if risen:
                 assert before["state"] == "open", f"I12: alert {number} climbed while {before['state']}"
-                since = self.world.now() - _time(before["raised_at"])
+                since = self.world.now() - time_of(before["raised_at"])
                 early = since < SITE.ladder[a["step"]].after
                 assert not early or self._failed(number, a["step"] - 1), (
                     f"I12: alert {number} climbed too early"
@@ -222,7 +222,7 @@ class Checker:
         claimed = {
             c["worklist_item_id"]
             for c in self.rows("SELECT worklist_item_id, expires_at FROM claim")
-            if _time(c["expires_at"]) > self.world.now()
+            if time_of(c["expires_at"]) > self.world.now()
         }
         for item in self.rows("SELECT * FROM worklist_item"):
             study_id = item["study_id"]
@@ -308,14 +308,14 @@ class Checker:
             ]  # fmt: skip
             if held[0]["sop_class_uid"] in CT_CLASSES:
                 completed = [r for r in current if r["state"] == "completed"]
-                if not any(r["input_digest"] == _input_digest(held) for r in current):
+                if not any(r["input_digest"] == input_digest(held) for r in current):
                     return f"L2: nobody has seen all of series {series_id}"
                 unheard = any(r["state"] == "failed" or r["reason_code"] in NOT_WHOLE for r in current)
-                if not unheard and any(r["input_digest"] != _input_digest(held) for r in completed):
+                if not unheard and any(r["input_digest"] != input_digest(held) for r in completed):
                     return f"L2: the result of series {series_id} is of other images (P5)"
             else:
                 for one in held:
-                    if not any(r["input_digest"] == _input_digest([one]) for r in current):
+                    if not any(r["input_digest"] == input_digest([one]) for r in current):
                         return f"L2: film {one['sop_instance_uid']} has neither run nor reason"
         return ""
 
@@ -350,11 +350,11 @@ class Checker:
         claims = self.rows("SELECT reader, expires_at FROM claim")
         now = self.world.now()
         for c in claims:
-            until = _time(c["expires_at"])
+            until = time_of(c["expires_at"])
             assert now < until <= now + CLAIM_LENGTH + timedelta(seconds=10), f"L5: claim of {c['reader']}"
 
 
-def _input_digest(held: list[dict[str, Any]]) -> str:
+def input_digest(held: list[dict[str, Any]]) -> str:
     lines = sorted(f"{r['sop_instance_uid']} {r['digest']}" for r in held)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -371,5 +371,5 @@ def _fold(runs: list[dict[str, Any]]) -> str:
     return min(spoken, key=ACROSS.index) if spoken else ""
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=NOON.tzinfo)

@@ -202,6 +202,8 @@ class World:
         self.skew = timedelta(0)
         self.latest_wall = self.now()
         self.calm = False
+        self.poll_seconds = 4.0  # how often workers and couriers look
+        self.sweep_seconds = 4.0  # how often the scheduler sweeps
         self.disk = Disk()
         self.broker = Broker()
         self.loss = 0.0  # share of peers' answers that are lost on their way
