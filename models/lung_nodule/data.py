@@ -7,8 +7,10 @@ cubic grid, lesions with centre and diameter, and spheres to ignore (marks that 
 from __future__ import annotations
 
 import csv
+import multiprocessing as mp
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,12 @@ IN_TURN = 8  # LUNA16 scans in memory at once, some 100 MB each
 LUNA16_TRAIN, LUNA16_VAL = range(8), 8  # subset 9 stays unseen
 HARD_SHARE = 0.35  # of the blocks of a real scan that are drawn around its hard places
 PHANTOM_SHARE = 0.10  # of all blocks: enough to know them, too few to learn them instead of lungs
+RIM_SHARE, RIM_MM = 0.35, 7.0  # of the places are drawn this near the lungs' wall, where nodules hide best
+TEXTURES = {
+    "solid": 0.50,
+    "part_solid": 0.16,
+    "ground_glass": 0.34,
+}  # rarer ones more often than readers see them
 
 
 @dataclass
@@ -54,6 +62,7 @@ class Scan:
     known: list[tuple[Array, float]] = field(default_factory=list)
     ignored: list[tuple[Array, float]] = field(default_factory=list)
     places: Array = field(default_factory=lambda: np.zeros((0, 3)))  # LPS mm of lung voxels, every 3 mm or so
+    depth: Array = field(default_factory=lambda: np.zeros(0))  # mm from each place to the lungs' wall
     known_share: float = 0.06  # of its blocks that are drawn around a known nodule
     hard: Array = field(
         default_factory=lambda: np.zeros((0, 3))
@@ -65,6 +74,7 @@ class Scan:
         thin[:, 1::2], thin[:, :, 1::2] = False, False
         where = np.argwhere(thin)
         self.places = self.lungs.grid.to_lps(where.astype(float))
+        self.depth = ndi.distance_transform_edt(mask, sampling=self.lungs.grid.spacing)[thin]
 
 
 @dataclass(frozen=True)
@@ -78,37 +88,38 @@ class Sample:
 
 def load_scans(folder: Path, split: str) -> list[Scan]:
     """Scans of one split of shared/data/ct, with their annotations."""
+    return [load_scan(folder, *named) for named in _scans_of(folder, split)]
+
+
+def _scans_of(folder: Path, split: str) -> list[tuple[str, str]]:
+    """(scan, file) of one split."""
+    rows = csv.DictReader((folder / "index.csv").open(newline=""))
+    return [(row["scan"], row["file"]) for row in rows if row["split"] == split]
+
+
+def load_scan(folder: Path, name: str, file: str) -> Scan:
     sys.path.insert(0, str(folder))
     import read  # the folder's own reader
 
-    scans = []
-    for row in csv.DictReader((folder / "index.csv").open(newline="")):
-        if row["split"] != split:
-            continue
-        hu, affine, _ = read.read_scan(str(folder / row["file"]))
-        grid = canonical(hu, affine)
-        known, ignored = _annotations(folder, row["scan"])
-        scans.append(Scan(row["scan"], grid, find_lungs(grid), known, ignored))
-    return scans
+    hu, affine, _ = read.read_scan(str(folder / file))
+    grid = canonical(hu, affine)
+    return Scan(name, grid, find_lungs(grid), *_annotations(folder, name))
 
 
-def load_phantoms(seeds: range) -> list[Scan]:
-    """Thorax phantoms, odd seeds with nodules of every texture: the constancy check shows the detector such chests."""
-    scans = []
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        wished = [
-            NoduleSpec(
-                float(rng.uniform(4.5, 24)), str(rng.choice(["solid", "solid", "part_solid", "ground_glass"]))
-            )
-            for _ in range(6 if seed % 2 else 0)
-        ]
-        thorax = make_thorax(seed, nodules=wished)
-        volume = render_volume(thorax, slices=int(rng.integers(110, 170)))
-        grid = canonical(volume.hu, volume.affine)
-        known = [(np.array(centre), diameter) for centre, diameter, _, _ in nodule_truth(thorax)]
-        scans.append(Scan(f"phantom{seed}", grid, find_lungs(grid), known, known_share=0.5))
-    return scans
+def load_phantom(seed: int) -> Scan:
+    """A thorax phantom, odd seeds with nodules of every texture: the constancy check shows the detector such chests."""
+    rng = np.random.default_rng(seed)
+    wished = [
+        NoduleSpec(
+            float(rng.uniform(4.5, 24)), str(rng.choice(["solid", "solid", "part_solid", "ground_glass"]))
+        )
+        for _ in range(6 if seed % 2 else 0)
+    ]
+    thorax = make_thorax(seed, nodules=wished)
+    volume = render_volume(thorax, slices=int(rng.integers(110, 170)))
+    grid = canonical(volume.hu, volume.affine)
+    known = [(np.array(centre), diameter) for centre, diameter, _, _ in nodule_truth(thorax)]
+    return Scan(f"phantom{seed}", grid, find_lungs(grid), known, known_share=0.5)
 
 
 def _annotations(folder: Path, scan: str) -> tuple[list[Any], list[Any]]:
@@ -267,19 +278,28 @@ class Sampler:
         if not near.size:
             return drawn
         for _ in range(int(rng.choice([0, 2, 3, 4], p=[0.15, 0.3, 0.3, 0.25]))):
-            spot, kind = scan.places[int(rng.choice(near))], rng.random()
+            spot, kind = self.spot(scan, near), rng.random()
             if any(np.linalg.norm(spot - t) < 22 for t in taken):
                 continue
             taken.append(spot)
-            lesion = self._one(native, lung, spot, kind)
+            lesion = self.put(native, lung, spot, kind)
             if lesion is not None:
                 drawn.append(lesion)
         return drawn
 
-    def _one(self, native: Grid, lung: Array, spot: Array, kind: float) -> Lesion | None:
+    def spot(self, scan: Scan, among: Array) -> Array:
+        """One of these places of the scan in LPS mm, those at the wall more often than their number says."""
+        if self.rng.random() < RIM_SHARE:
+            rim = among[scan.depth[among] < RIM_MM]
+            among = rim if rim.size else among
+        chosen: Array = scan.places[int(self.rng.choice(among))]
+        return chosen
+
+    def put(self, native: Grid, lung: Array, spot: Array, kind: float) -> Lesion | None:
+        """Draw something at `spot` into `native` in place: by `kind` (0 to 1) a nodule, a real crop or what is none."""
         rng = self.rng
         at = tuple(native.to_index(spot[None])[0])
-        texture = str(rng.choice(["solid", "part_solid", "ground_glass"], p=[0.57, 0.15, 0.28]))
+        texture = str(rng.choice(list(TEXTURES), p=list(TEXTURES.values())))
         look = draw_look(rng, texture, native.spacing[0])
         if kind < 0.5:
             if self.shapes is None:
@@ -408,12 +428,20 @@ class Hosts:
             self.oldest += 1
 
 
-def open_sampler(data: Path | None, luna16: Path | None, phantoms: range, seed: int) -> tuple[Sampler, Hosts]:
-    """Everything the training draws from: shared/data/ct, LUNA16, or both; and phantoms."""
+def open_sampler(
+    data: Path | None, luna16: Path | None, phantoms: range, seed: int, workers: int = 1
+) -> tuple[Sampler, Hosts]:
+    """Everything the training draws from: shared/data/ct, LUNA16, or both; and phantoms.
+
+    workers  processes that load and make the scans
+    """
     waiting = luna16_scans(luna16, LUNA16_TRAIN, seed) if luna16 else None
     scans = [next(waiting) for _ in range(IN_TURN)] if waiting else []
-    if data:
-        scans += load_scans(data, "train")
-    hosts = Hosts(scans + load_phantoms(phantoms), waiting)
+    named = _scans_of(data, "train") if data else []
+    with ProcessPoolExecutor(workers, mp.get_context("fork")) as pool:
+        coming = [pool.submit(load_scan, data, *row) for row in named]
+        coming += [pool.submit(load_phantom, seed) for seed in phantoms]
+        scans += [one.result() for one in coming]
+    hosts = Hosts(scans, waiting)
     shapes = load_shapes(data, "train") if data else None
     return Sampler(hosts.scans, shapes, load_crops(data, "train") if data else [], seed), hosts

@@ -2,110 +2,122 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
-import os
+import copy
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from queue import Full
 from typing import Any
 
 import numpy as np
 import torch
-from data import Sample, Scan, open_sampler, turned
-from insertion import Lesion
-from scipy import ndimage as ndi
+import views
+from producers import BLOCK, Producers
 from torch import Tensor, nn
 
-from triage.detectors import _runtime
-from triage.detectors._nets3d import STRIDE, NoduleFinder
-from triage.detectors.lung_nodule import FINDER_STEP_MM, find_places, scaled
+from triage.detectors._nets3d import NoduleFinder
 
-BLOCK, PATCH = 56, 48  # drawn blocks are larger, so that a random part of them is another view
-POOL = 6000
-DRAWS_A_SCAN = 40  # then one of the scans that take turns goes
-DRAWS_A_LOOK = (
-    120  # then the finder is asked about one scan as it is: what it names wrongly is shown more often
-)
-HARD_FLOOR, HARD_MOST = -4.0, 40  # logit and number of such places
+WIDTHS = (16, 48, 96)  # 1.4 times the processor time of (16, 32, 64) over whole lungs, twice the weights
+PATCH = 48  # voxels that the finder sees of a block
+POOL = {"cpu": 6000, "cuda": 24000}  # blocks kept: 1 and 4 GB
+FIRST = 150  # blocks before the first step
+SETTLED = 300  # steps after which its errors on whole scans mean something
+LOOKS_FROM = 0.85  # of its time: then the producers go over to what the judge will need
 AVERAGE = 0.998  # of the weights over the last 500 steps: what is kept
-PHANTOMS = range(9000, 9005)  # seeds far from those of tests, demo and constancy check
+SAVE_S = 45.0
 
 
-@dataclass(frozen=True)
-class Sources:
-    """data: shared/data/ct;  luna16: a folder in that challenge's layout. At least one."""
+class Averaged:
+    """A module in training and the running mean of its weights, which is what gets saved and asked."""
 
-    data: Path | None
-    luna16: Path | None
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Tensor,
+        saved: Path,
+        peaks: tuple[float, float],
+        decay: float,
+    ) -> None:
+        """example: an input on the device; peaks: largest learning rate from nothing, and from weights in `saved`."""
+        from safetensors.torch import load_file
+
+        self.saved, self.peak, self.device = saved, peaks[0], example.device.type
+        self.layout = fastest_layout(model, example)
+        if saved.exists():
+            model.load_state_dict(load_file(str(saved)))
+            self.peak = peaks[1]
+        self.model = model.to(example.device, memory_format=self.layout)
+        self.kept = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE), use_buffers=True
+        )
+        self.kept.module.eval()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), self.peak, weight_decay=decay)
+        self.step = 0
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Output in training, float32; bfloat16 inside, twice as fast where the processor has it."""
+        self.model.train()
+        with torch.autocast(self.device, torch.bfloat16):
+            out: Tensor = self.model(values.contiguous(memory_format=self.layout))
+        return out.float()
+
+    def learn(self, loss: Tensor, share: float, warm: int) -> None:
+        """One step; share: of the training's time that has gone."""
+        rate = self.peak * min(1.0, self.step / warm) * max(0.01, 0.5 + 0.5 * np.cos(np.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.kept.update_parameters(self.model)
+        self.step += 1
+
+    def save(self) -> None:
+        """In one step: another process may be reading it."""
+        from safetensors.torch import save_file
+
+        part = self.saved.with_suffix(".part")
+        state = self.kept.module.state_dict()
+        save_file({k: v.cpu().contiguous() for k, v in state.items()}, str(part))
+        part.rename(self.saved)
 
 
-def to_bytes(hu: Any) -> Any:
-    """HU as 8 bits of 6 HU each: a fifth of the lung's noise, an eighth of the memory."""
-    return np.clip((hu + 1100) / 6, 0, 255).astype(np.uint8)
+def fastest_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
+    """How to lay voxels out; on a GPU it depends on card and library, so both ways are tried."""
+    if example.device.type == "cpu":
+        return torch.channels_last_3d
+    took = {}
+    for layout in (torch.channels_last_3d, torch.contiguous_format):
+        trial = copy.deepcopy(model).to(example.device, memory_format=layout)
+        values = example.contiguous(memory_format=layout)
+        for k in range(8):
+            if k == 3:
+                torch.cuda.synchronize()
+                begin = time.monotonic()
+            with torch.autocast("cuda", torch.bfloat16):
+                trial(values).float().square().mean().backward()
+        torch.cuda.synchronize()
+        took[layout] = time.monotonic() - begin
+    print(f"{type(model).__name__} of {tuple(example.shape)}: {took} for 5 passes", flush=True)
+    return min(took, key=lambda layout: took[layout])
 
 
-def _produce(sources: Sources, weights: Path, seed: int, queue: Any) -> None:
-    torch.set_num_threads(1)
-    sampler, hosts = open_sampler(sources.data, sources.luna16, PHANTOMS, seed)
-    drawn, parent = 0, os.getppid()
-    while True:
-        sample = sampler.draw(BLOCK, FINDER_STEP_MM)
-        block = (to_bytes(sample.hu), sample.lesions, sample.ignored)
-        while os.getppid() == parent:  # a trainer that was killed takes its producer along
-            try:
-                queue.put(block, timeout=5)
-                break
-            except Full:
-                continue
-        else:
-            return
-        drawn += 1
-        if drawn % DRAWS_A_SCAN == 0:
-            hosts.turn()
-        if drawn % DRAWS_A_LOOK == 0 and weights.exists():
-            scan = hosts.scans[drawn // DRAWS_A_LOOK % len(hosts.scans)]
-            scan.hard = hard_places(weights, scan)
+class Whole:
+    """A finder over whole lungs, as `_runtime.Network`, between the steps of its training."""
 
+    runtime = "training"
 
-def hard_places(weights: Path, scan: Scan) -> Any:
-    """(n, 3) LPS mm where the finder sees nodules on the scan as it is, away from all marks."""
-    network = _runtime.TorchNetwork(_runtime.load_safetensors(NoduleFinder(), weights), "cpu", 1)
-    marks = scan.known + scan.ignored
-    places = [p.center_lps_mm for p in find_places(network, scan.grid, scan.lungs, HARD_FLOOR)]
-    away = [p for p in places if all(np.linalg.norm(np.subtract(p, m)) > d / 2 + 5 for m, d in marks)]
-    return np.array(away[:HARD_MOST], float).reshape(-1, 3)
+    def __init__(self, module: nn.Module, device: str) -> None:
+        self.module, self.device = module, device
 
-
-def targets(sample: Sample, size: int) -> tuple[Any, Any, Any]:
-    """(heat, regression, weight) of one patch at the finder's stride: (n,n,n), (4,n,n,n), (n,n,n).
-
-    heat     1 at the cell of a centre, falling to 0 within the nodule's radius; -1 where nothing is said
-    """
-    n = size // STRIDE
-    cells = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32)] * 3, indexing="ij"))
-    heat, weight = np.zeros((n, n, n), np.float32), np.zeros((n, n, n), np.float32)
-    regression = np.zeros((4, n, n, n), np.float32)
-    for lesion in sample.ignored:
-        centre = (np.array(lesion.centre, np.float32) - 0.5) / STRIDE
-        radius = lesion.diameter_mm / 2 / FINDER_STEP_MM / STRIDE + 1.0
-        away = ((cells - centre[:, None, None, None]) ** 2).sum(0)
-        heat[away < radius**2] = -1
-    for lesion in sample.lesions:
-        centre = (np.array(lesion.centre, np.float32) - 0.5) / STRIDE
-        offset = centre[:, None, None, None] - cells
-        away = (offset**2).sum(0)
-        sigma = max(0.8, lesion.diameter_mm / 6 / FINDER_STEP_MM / STRIDE)
-        bump = np.exp(-away / (2 * sigma**2))
-        bump[bump < 0.05] = 0
-        nearest = away < max(1.0, (0.7 * sigma) ** 2)
-        heat = np.where(heat < 0, np.where(bump > 0.3, bump, heat), np.maximum(heat, bump))
-        if away.min() <= 1.0:
-            heat[np.unravel_index(away.argmin(), away.shape)] = 1.0
-        regression[:3, nearest] = offset[:, nearest]
-        regression[3, nearest] = np.log(lesion.diameter_mm)
-        weight[nearest] = 1.0
-    return heat, regression, weight
+    def __call__(self, batch: Any) -> tuple[Any, ...]:
+        values = torch.from_numpy(batch).to(self.device)
+        # Every chest has another size: trying all algorithms for each would take longer than using one.
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False),
+            torch.autocast(self.device, torch.bfloat16),
+        ):
+            return (self.module(values).float().cpu().numpy(),)
 
 
 def loss_of(output: Tensor, heat: Tensor, regression: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,112 +134,65 @@ def loss_of(output: Tensor, heat: Tensor, regression: Tensor, weight: Tensor) ->
     return focal, (size * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def view(rng: np.random.Generator, stored: tuple[Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
-    """A random part of a stored block, flipped and turned, with its targets."""
-    raw, lesions, ignored = stored
-    start = rng.integers(0, BLOCK - PATCH + 1, 3)
-    hu = raw[tuple(slice(s, s + PATCH) for s in start)].astype(np.float32) * 6 - 1100
-    sample = Sample(hu, _moved(lesions, start), _moved(ignored, start))
-    heat, regression, weight = targets(sample, PATCH)
-    seed = int(rng.integers(2**31))
-    hu, heat, weight, cells = turned(
-        np.random.default_rng(seed), hu, heat, weight, np.arange((PATCH // STRIDE) ** 3).reshape(heat.shape)
-    )
-    flat = regression.reshape(4, -1)[:, cells.ravel()].reshape(regression.shape)
-    flat[:3] = _turn_vectors(np.random.default_rng(seed), flat[:3])
-    kernel = rng.random()
-    if kernel < 0.15:  # a softer reconstruction
-        hu = ndi.gaussian_filter(hu, rng.uniform(0.3, 0.7))
-    elif kernel < 0.35:  # a sharper one
-        hu = hu + rng.uniform(0.2, 0.9) * (hu - ndi.gaussian_filter(hu, 0.8))
-    hu = hu * rng.uniform(0.95, 1.05) + rng.normal(0, 15) + rng.normal(0, rng.choice([0, 0, 8, 25]), hu.shape)
-    return scaled(hu.astype(np.float32)), heat, flat, weight
-
-
-def _turn_vectors(rng: np.random.Generator, vectors: Any) -> Any:
-    """Offsets under the flips and quarter turns that `turned` draws from the same seed."""
-    flips, turns = rng.integers(0, 2, 3), int(rng.integers(4))
-    z, y, x = (-v if flips[i] else v for i, v in enumerate(vectors))
-    for _ in range(turns):
-        y, x = -x, y  # rot90 in (row, column): what pointed along +column now points along -row
-    return np.stack([z, y, x])
-
-
-def _moved(lesions: Any, start: Any) -> Any:
-    return tuple(
-        Lesion(
-            (le.centre[0] - start[0], le.centre[1] - start[1], le.centre[2] - start[2]),
-            le.diameter_mm,
-            le.texture,
-        )
-        for le in lesions
-    )
+def view(by: Any, blocks: Tensor, marks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Stored blocks (n, side, side, side) of 8 bits in random poses, scaled, with their targets."""
+    matrix, shift, scale = views.poses(by, len(blocks), (BLOCK - PATCH) // 2)
+    hu = views.cut(blocks[:, None].float() * 6 - 1100, matrix, shift, PATCH)
+    there = views.moved(marks, matrix, shift, scale, BLOCK, PATCH)
+    return views.as_scanned(by, hu), *views.targets(there, PATCH)
 
 
 def train_finder(
-    sources: Sources, work: Path, *, minutes: float, threads: int, seed: int, batch: int = 8
-) -> None:
-    """Trains for about `minutes` and writes work/finder.safetensors every 100 steps; goes on from it."""
-    from safetensors.torch import load_file
+    producers: Producers,
+    saved: Path,
+    *,
+    minutes: float,
+    device: str,
+    seed: int,
+    batch: int,
+) -> tuple[Whole, list[Any]]:
+    """Trains for about `minutes`, writes `saved` every 45 seconds and goes on from it.
 
-    torch.set_num_threads(threads)
+    returns  the finder, and the looks that came before its end
+    """
     torch.manual_seed(seed)
-    saved = work / "finder.safetensors"
-    queue: Any = mp.get_context("spawn").Queue(maxsize=64)
-    producer = mp.get_context("spawn").Process(
-        target=_produce, args=(sources, saved, seed, queue), daemon=True
-    )
-    producer.start()
-    model, peak = NoduleFinder(), 2e-3
-    if saved.exists():
-        model.load_state_dict(load_file(str(saved)))
-        peak = 1.5e-3
-    model = model.to(memory_format=torch.channels_last_3d)
-    kept = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), peak, weight_decay=1e-4)
-    rng, pool = np.random.default_rng(seed), []
-    for _ in range(150):
-        pool.append(queue.get())
-    begin, step, seen, shown = time.monotonic(), 0, 0, []
+    begun = saved.exists()
+    example = torch.rand(batch, 1, PATCH, PATCH, PATCH, device=device)
+    net = Averaged(NoduleFinder(WIDTHS), example, saved, (2e-3, 1.5e-3), 1e-4)
+    finder = Whole(net.kept.module, device)
+    by = torch.Generator(device).manual_seed(seed)
+    blocks, early, shown = views.Pool(POOL[device], device), [], []
+    while len(blocks) < FIRST:
+        for _, arrays in producers.take(5):
+            blocks.add(*arrays)
+    begin = stored = time.monotonic()
     while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
-        if not queue.empty():
-            pool.append(queue.get())
-            seen += 1
-        del pool[: max(0, len(pool) - POOL)]
-        for group in optimizer.param_groups:
-            group["lr"] = peak * min(1.0, step / 100) * max(0.02, 0.5 + 0.5 * np.cos(np.pi * share))
-        views = [view(rng, pool[int(i)]) for i in rng.integers(len(pool), size=batch)]
-        hu, heat, regression, weight = (torch.from_numpy(np.stack(v)) for v in zip(*views, strict=True))
-        model.train()
-        values = hu[:, None].contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16):  # twice as fast where the processor has it
-            output = model(values)
-        focal, size = loss_of(output.float(), heat, regression, weight)
-        optimizer.zero_grad()
-        (focal + 0.2 * size).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        kept.update_parameters(model)
-        step += 1
-        shown.append((focal.item(), size.item()))
-        if step % 100 == 0:
+        for kind, arrays in producers.take():
+            blocks.add(*arrays) if kind == "blocks" else early.append(arrays)
+        if begun or net.step == SETTLED:
+            producers.ready.value = 1
+        if share > LOOKS_FROM:
+            producers.want_looks()
+        producers.serve(finder)
+        picked = torch.randint(len(blocks), (batch,), generator=by, device=by.device)
+        values, *wanted = view(by, *(k[picked] for k in blocks.kept))
+        focal, size = loss_of(net(values), *wanted)
+        net.learn(focal + 0.2 * size, share, warm=100)
+        shown.append(torch.stack([focal.detach(), size.detach()]))
+        if net.step in (1, 20) or net.step % 100 == 0:
+            losses = torch.stack(shown[-100:]).mean(0).tolist()
+            shown = []
             print(
-                f"finder step {step} pool {len(pool)} drawn {seen} focal {np.mean([s[0] for s in shown[-100:]]):.3f} "
-                f"size {np.mean([s[1] for s in shown[-100:]]):.3f} share {share:.2f}",
+                f"finder step {net.step} drawn {blocks.seen} focal {losses[0]:.3f} size {losses[1]:.3f} "
+                f"share {share:.2f} producers {producers.alive()} memory {memory_gb(device):.1f} GB",
                 flush=True,
             )
-            save_weights(kept.module, saved)
-    save_weights(kept.module, saved)
-    producer.terminate()
-    producer.join()
+        if time.monotonic() - stored > SAVE_S:
+            stored = time.monotonic()
+            net.save()
+    net.save()
+    return finder, early
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """In one step: the producer may be reading it."""
-    from safetensors.torch import save_file
-
-    part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, str(part))
-    part.rename(path)
+def memory_gb(device: str) -> float:
+    return torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0

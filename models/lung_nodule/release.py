@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from cases import build
 from data import LUNA16_VAL
-from finder import PHANTOMS, Sources
+from finder import WIDTHS as FINDER_WIDTHS
+from judge import WIDTHS as JUDGE_WIDTHS
+from train import PHANTOMS, Sources, judge_paths
 
 from triage.detectors import _runtime
 from triage.detectors._grid import canonical
-from triage.detectors._nets3d import CandidateJudge, NoduleFinder
+from triage.detectors._nets3d import CandidateJudge, JudgePanel, NoduleFinder
 from triage.detectors.lung_nodule import LOOK, find_places, judged
 from triage.detectors.lungs import find_lungs
 from triage.detectors.releases import seal_release
@@ -37,21 +39,31 @@ FALSE_HIGH, FALSE_MODERATE = (
 VAL_PHANTOMS = range(9100, 9104)  # odd seeds with nodules; not among the training's
 
 
-def export(work: Path, target: Path) -> None:
+def trained(work: Path, judges: int) -> dict[str, Any]:
+    """Finder and judge with their weights; the judge is the mean of several when more than one is asked for."""
+    from safetensors.torch import load_file
+
+    finder = _runtime.load_safetensors(NoduleFinder(FINDER_WIDTHS), work / "finder.safetensors")
+    states = [load_file(path) for path in judge_paths(work, judges)]
+    judge = CandidateJudge(JUDGE_WIDTHS) if judges == 1 else JudgePanel(JUDGE_WIDTHS, judges)
+    for one, state in zip([judge] if judges == 1 else judge.judges, states, strict=True):
+        one.load_state_dict(state)
+    return {"finder": finder, "judge": judge}
+
+
+def export(modules: dict[str, Any], target: Path) -> None:
     """OpenVINO IR and safetensors in fp16, and the golden pair."""
     import openvino
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     golden: dict[str, Any] = {}
     rng = np.random.default_rng(0)
-    for part, module, shape, dynamic in (
-        ("finder", NoduleFinder(), (1, 1, 48, 40, 56), [-1, 1, -1, -1, -1]),
-        ("judge", CandidateJudge(), (3, 2, LOOK, LOOK, LOOK), [-1, 2, LOOK, LOOK, LOOK]),
+    for part, shape, dynamic in (
+        ("finder", (1, 1, 48, 40, 56), [-1, 1, -1, -1, -1]),
+        ("judge", (3, 2, LOOK, LOOK, LOOK), [-1, 2, LOOK, LOOK, LOOK]),
     ):
-        state = {
-            k: v.half() if v.is_floating_point() else v
-            for k, v in load_file(work / f"{part}.safetensors").items()
-        }
+        module = modules[part]
+        state = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
         save_file(state, str(target / f"{part}.safetensors"))
         (target / f"{part}.safetensors").chmod(0o644)  # safetensors writes for the owner alone
         _runtime.load_safetensors(module, target / f"{part}.safetensors").eval()
@@ -161,10 +173,10 @@ def calibrate(rows: list[dict[str, Any]], scans: int) -> dict[str, Any]:
     }
 
 
-def release(sources: Sources, work: Path, target: Path, *, threads: int) -> None:
+def release(sources: Sources, work: Path, target: Path, judges: int, *, threads: int) -> None:
     """Writes and seals `target`."""
     target.mkdir(parents=True, exist_ok=True)
-    export(work, target)
+    export(trained(work, judges), target)
     networks = [_runtime.OpenVinoNetwork(target / f"{part}.xml", threads) for part in ("finder", "judge")]
     rows, scans = val_rows(sources, work, networks[0], networks[1])
     (work / "val_rows.json").write_text(json.dumps(rows))
@@ -176,7 +188,8 @@ def release(sources: Sources, work: Path, target: Path, *, threads: int) -> None
         "mirrored": MIRRORED,
         "floor": 0.004,
         "most_findings": 24,
-        "widths": {"finder": [16, 32, 64], "judge": [16, 32, 64]},
+        "widths": {"finder": list(FINDER_WIDTHS), "judge": list(JUDGE_WIDTHS)},
+        "judges": judges,
         **calibrate(rows, scans),
     }
     seal_release(target, content)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from triage.detectors._grid import Grid, canonical
 from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
@@ -16,10 +17,14 @@ import cases  # noqa: E402
 import data  # noqa: E402
 import finder  # noqa: E402
 import insertion  # noqa: E402
+import judge  # noqa: E402
+import looks  # noqa: E402
+import producers  # noqa: E402
+import views  # noqa: E402
 
 # The other detector's training has modules of the same names.
 sys.path.remove(TRAINING)
-for name in ("cases", "data", "finder", "insertion"):
+for name in ("cases", "data", "finder", "insertion", "judge", "looks", "producers", "views"):
     del sys.modules[name]
 
 SPACING = (1.5, 0.7, 0.7)
@@ -114,13 +119,85 @@ def test_scans_in_the_luna16_layout_become_training_blocks_with_the_nodule_in_pl
     assert seen
 
 
-def test_targets_point_at_the_centre_after_every_flip_and_turn():
-    lesion = insertion.Lesion((27.3, 24.6, 30.2), 9.0, "solid")
-    raw = np.zeros((finder.BLOCK,) * 3, np.uint8)
-    for seed in range(20):
-        _, heat, regression, weight = finder.view(np.random.default_rng(seed), (raw, (lesion,), ()))
-        cells = np.argwhere(weight > 0)
-        named = cells + regression[:3, cells[:, 0], cells[:, 1], cells[:, 2]].T
+def test_marks_and_targets_follow_their_nodule_into_every_pose():
+    place, radius = (27.3, 24.6, 30.2), 4.0
+    axes = [np.arange(producers.BLOCK) - c for c in place]
+    away = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
+    block = producers.to_bytes(np.where(away < radius, 50, -850)).astype(np.uint8)
+    sample = data.Sample(block, (insertion.Lesion(place, 10.0, "solid"),), ())
+    count = 24
+    by = torch.Generator().manual_seed(3)
+    blocks = torch.from_numpy(block).expand(count, -1, -1, -1)
+    marks = torch.from_numpy(producers.marks_of(sample)).expand(count, -1, -1)
+    values, heat, regression, weight = finder.view(by, blocks, marks)
+    for k in range(count):
+        seen = np.argwhere(values[k, 0].numpy() > 0.5).mean(0)
+        cells = torch.nonzero(weight[k])
+        named = (cells + regression[k, :3, cells[:, 0], cells[:, 1], cells[:, 2]].T).numpy()
         assert np.abs(named - named.mean(0)).max() < 1e-3
-        peak = np.argwhere(heat == 1)[0]
+        assert np.abs(named[0] * 2 + 0.5 - seen).max() < 0.6
+        peak = np.argwhere(heat[k].numpy() == 1)[0]
         assert np.abs(named[0] - peak).max() <= 0.51
+        volume = float((values[k, 0] > 0.43).sum())
+        told = float(regression[k, 3, *cells[0]].exp()) / 10.0 * 2 * radius
+        assert (6 * volume / np.pi) ** (1 / 3) == pytest.approx(told, rel=0.12)
+
+
+def test_nothing_is_said_where_readers_disagreed_but_a_nodule_beside_it_counts():
+    marks = torch.zeros(1, 3, 5)
+    marks[0, 0] = torch.tensor([24.5, 24.5, 24.5, 9.0, -1])
+    marks[0, 1] = torch.tensor([24.5, 24.5, 12.5, 6.0, 1])
+    heat, _, weight = views.targets(marks, 48)
+    assert heat[0, 12, 12, 12] == -1
+    assert heat[0, 12, 12, 6] == 1
+    assert weight[0, 12, 12, 12] == 0
+    assert heat.max() == 1
+
+
+def test_half_of_the_poses_leave_every_voxel_as_it_was():
+    by = torch.Generator().manual_seed(1)
+    stored = torch.randint(0, 100, (32, 1, 40, 40, 40), generator=by).float()
+    matrix, shift, scale = views.poses(by, 32, 3)
+    cut = views.cut(stored, matrix, shift, 32)
+    whole = ((cut - cut.round()).abs() < 0.01).float().mean((1, 2, 3, 4))
+    exact = torch.nonzero(whole > 0.99)[:, 0]
+    assert 8 <= len(exact) <= 24
+    assert (scale[exact] == 1).all()
+
+
+@pytest.fixture
+def drawing(luna, monkeypatch):
+    """One producer over the miniature in LUNA16's layout."""
+    monkeypatch.setattr(looks, "FLOOR", -9.0)  # a finder that has learnt nothing yet names places, too
+    waiting = data.luna16_scans(luna, range(1), seed=0)
+    hosts = data.Hosts([next(waiting)], None)
+    crew = producers.Producers(data.Sampler(hosts.scans, None, [], 5), hosts, None, 1, 7)
+    yield crew
+    crew.close()
+
+
+def test_finder_and_judge_learn_from_what_a_producer_draws_and_go_on_from_their_weights(
+    drawing, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(finder, "FIRST", 8)
+    monkeypatch.setattr(judge, "FIRST", 1)
+    monkeypatch.setitem(finder.POOL, "cpu", 16)
+    monkeypatch.setitem(judge.POOL, "cpu", (64, 64))
+    saved = tmp_path / "finder.safetensors"
+    for _ in range(2):
+        learnt, early = finder.train_finder(drawing, saved, minutes=0.03, device="cpu", seed=1, batch=2)
+        assert saved.stat().st_size > 1_000_000
+    paths = [tmp_path / "judge1.safetensors", tmp_path / "judge2.safetensors"]
+    judge.train_judges(drawing, learnt, [], paths, minutes=0.2, device="cpu", seed=1, batch=6, early=early)
+    assert all(p.exists() for p in paths)
+    assert paths[0].read_bytes() != paths[1].read_bytes()
+
+
+def test_a_trainer_whose_producers_died_says_so(drawing):
+    for process in drawing.processes:
+        process.terminate()
+        process.join()
+    drawing.take()
+    with pytest.raises(RuntimeError, match="producers have died"):
+        for _ in range(30):
+            drawing.take(0.2)

@@ -85,3 +85,14 @@ class CandidateJudge(nn.Module):  # type: ignore[misc]
         features = self.body(x)
         pooled = torch.cat([features.mean((2, 3, 4)), features.amax((2, 3, 4))], 1)
         return self.head(self.drop(pooled))
+
+
+class JudgePanel(nn.Module):  # type: ignore[misc]
+    """The mean logit of several judges with other beginnings: they err in different places. Input as of one judge."""
+
+    def __init__(self, widths: tuple[int, int, int], judges: int) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(CandidateJudge(widths) for _ in range(judges))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([judge(x) for judge in self.judges]).mean(0)

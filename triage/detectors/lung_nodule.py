@@ -78,8 +78,10 @@ def load(folder: Path, runtime: str = "openvino") -> LungNodule:
 def _module(part: str, content: dict[str, Any]) -> Any:
     from triage.detectors import _nets3d  # torch: only where the runtime is torch
 
-    kind = {"finder": _nets3d.NoduleFinder, "judge": _nets3d.CandidateJudge}[part]
-    return kind(tuple(content["widths"][part]))
+    widths = tuple(content["widths"][part])
+    if part == "judge" and content.get("judges", 1) > 1:
+        return _nets3d.JudgePanel(widths, content["judges"])
+    return {"finder": _nets3d.NoduleFinder, "judge": _nets3d.CandidateJudge}[part](widths)
 
 
 class LungNodule:
