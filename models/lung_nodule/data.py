@@ -241,7 +241,7 @@ class Sampler:
     def draw(self, voxels: int, step_mm: float) -> Sample:
         """One cubic block of `voxels` at about step_mm (drawn within a tenth of it)."""
         rng = self.rng
-        scan = self._host()
+        scan = self.host()
         step = step_mm * float(rng.uniform(0.9, 1.1))
         half_mm = voxels * step / 2
         if scan.known and rng.random() < scan.known_share:
@@ -266,7 +266,8 @@ class Sampler:
         out = resample(native, step, start, (voxels, voxels, voxels))
         return self._labelled(out, native, drawn, scan, half_mm)
 
-    def _host(self) -> Scan:
+    def host(self) -> Scan:
+        """A scan to draw from: a phantom as seldom as PHANTOM_SHARE says."""
         phantom = self.rng.random() < PHANTOM_SHARE
         hosts = [s for s in self.scans if s.name.startswith("phantom") == phantom] or self.scans
         return hosts[int(self.rng.integers(len(hosts)))]
@@ -342,7 +343,7 @@ class Sampler:
 
     def _transplant_lung(self, native: Grid, at: tuple[float, ...]) -> None:
         """Lung from another scan by the same soft margin: the margin alone is no sign of a nodule."""
-        rng, donor = self.rng, self._host()
+        rng, donor = self.rng, self.host()
         spot = donor.places[int(rng.integers(len(donor.places)))]
         if any(np.linalg.norm(spot - p) < 25 for p, _ in donor.known + donor.ignored):
             return

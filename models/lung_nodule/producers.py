@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing as mp
 import os
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 from queue import Empty, Full
@@ -115,8 +116,8 @@ class Producers:
                 raise RuntimeError("all producers have died; their errors are above") from None
         return messages
 
-    def serve(self, finder: Any) -> int:
-        """Runs the finder for the producers that wait for it. finder: `_runtime.Network`. Returns how many did."""
+    def serve(self, finder: Callable[[Any], Any]) -> int:
+        """Runs the finder (16 bits in and out) for the producers that wait for it. Returns how many did."""
         waiting = wait(self.ends, 0)
         for end in waiting:
             k = self.ends.index(end)
@@ -125,7 +126,7 @@ class Producers:
             except EOFError:
                 continue
             lungs = self.rooms[k].lungs[: int(np.prod(shape))].reshape(shape)
-            out = finder(lungs.astype(np.float32))[0]
+            out = finder(lungs)
             self.rooms[k].output[: out.size] = out.ravel()
             end.send(out.shape)
         return len(waiting)
@@ -150,16 +151,15 @@ def _produce(
     ready: Any,
     seed: int,
 ) -> None:
-    parent, drawn, turn = os.getppid(), 0, int(sampler.rng.integers(1000))
+    parent, drawn = os.getppid(), 0
     if hosts.waiting is not None and luna16 is not None:
         hosts.waiting = luna16_scans(
             luna16, LUNA16_TRAIN, seed
         )  # another order than the other producers have
     while os.getppid() == parent:  # a trainer that was killed takes its producers along
         if looks.value:
-            found = looks_of(sampler, hosts.scans[turn % len(hosts.scans)], finder)
+            found = looks_of(sampler, sampler.host(), finder)
             _put(queue, ("looks", found), parent)
-            turn += 1
             hosts.turn()
             continue
         samples = [sampler.draw(BLOCK, FINDER_STEP_MM) for _ in range(AT_ONCE)]
@@ -169,9 +169,8 @@ def _produce(
         if drawn % DRAWS_A_SCAN == 0:
             hosts.turn()
         if drawn % DRAWS_A_LOOK == 0 and ready.value:
-            scan = hosts.scans[turn % len(hosts.scans)]
+            scan = sampler.host()
             scan.hard = hard_places(finder, scan)
-            turn += 1
 
 
 def _put(queue: Any, message: Any, parent: int) -> None:

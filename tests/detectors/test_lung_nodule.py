@@ -50,6 +50,18 @@ def near(findings, center, within_mm):
     ]
 
 
+def test_several_judges_are_asked_for_their_mean():
+    torch = pytest.importorskip("torch")
+    content = {"widths": {"judge": [4, 8, 8]}}
+    assert type(lung_nodule._module("judge", content)).__name__ == "CandidateJudge"
+    panel = lung_nodule._module("judge", {**content, "judges": 3}).eval()
+    looks = torch.rand(2, 2, 32, 32, 32)
+    with torch.inference_mode():
+        single = torch.stack([judge(looks) for judge in panel.judges])
+        assert single.std(0).min() > 0
+        assert torch.allclose(panel(looks), single.mean(0))
+
+
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_the_released_weights_give_the_golden_numbers(runtime):
     golden = np.load(RELEASE / "golden.npz")

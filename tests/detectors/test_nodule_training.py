@@ -188,7 +188,7 @@ def test_finder_and_judge_learn_from_what_a_producer_draws_and_go_on_from_their_
         learnt, early = finder.train_finder(drawing, saved, minutes=0.03, device="cpu", seed=1, batch=2)
         assert saved.stat().st_size > 1_000_000
     paths = [tmp_path / "judge1.safetensors", tmp_path / "judge2.safetensors"]
-    judge.train_judges(drawing, learnt, [], paths, minutes=0.2, device="cpu", seed=1, batch=6, early=early)
+    judge.train_judges(drawing, learnt, [], paths, minutes=0.12, device="cpu", seed=1, batch=6, early=early)
     assert all(p.exists() for p in paths)
     assert paths[0].read_bytes() != paths[1].read_bytes()
 
