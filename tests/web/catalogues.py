@@ -6,6 +6,7 @@ What nobody has translated is listed; a test holds that there is none.
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,9 +44,13 @@ REFUSING = (
         f"workflow/{name}.py"
         for name in ("read", "bulk", "activation", "policy", "accounts", "peering", "messages")
     ),
-    *(f"web/{name}.py" for name in ("admin", "api_views", "api_worklist", "api_studies", "replay", "shapes")),
+    *(
+        f"web/{name}.py"
+        for name in ("account", "admin", "api_views", "api_worklist", "api_studies", "replay", "shapes")
+    ),
 )
 MADE = datetime(2026, 1, 1, tzinfo=UTC)  # a date of today would make every compilation another file
+_SAID = re.compile(r'\bt\(\s*"([^"\\]+)"')
 LANGUAGES = tuple(name for name in language.LANGUAGES if name != "en")
 
 
@@ -72,6 +77,9 @@ def script_texts() -> Catalog:
         {"t": None, "tn": (1, 2)},
     ):
         found.add(message, locations=[(file, line)])
+    for file in sorted((WEB / "static" / "js").glob("*.js")):  # Babel does not look into `${...}`
+        for message in _SAID.findall(file.read_text(encoding="utf-8")):
+            found.add(message, locations=[(file.name, 1)])
     return found
 
 

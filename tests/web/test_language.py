@@ -84,7 +84,7 @@ def unwrapped(html: str) -> Iterator[str]:
 
 PAGES = (
     ("ann", "/worklist?modality=DX"), ("ann", "/worklist?tab=read"), ("ann", "/alerts"), ("ann", "/m"),
-    ("ann", "/help/keys"),
+    ("ann", "/help/keys"), ("ann", "/account"),
     ("auditor", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"),
     ("admin", "/admin/users"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("admin", "/admin/releases"),
     ("admin", "/admin/rules?finding=nodule&ordered=STAT"),

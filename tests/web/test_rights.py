@@ -37,6 +37,8 @@ MAY = {
     "GET /sign-in/oidc/callback": ANYONE,
     "POST /sign-out": EVERYBODY,
     "GET /covered": ANYONE,
+    "GET /account": EVERYBODY,
+    "POST /account": EVERYBODY,
     "GET /help/keys": EVERYBODY,
     "POST /help/keys": EVERYBODY,
     "POST /preferences/appearance": EVERYBODY,

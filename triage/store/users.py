@@ -107,6 +107,30 @@ def close_sessions_of(tx: Connection, user_id: int) -> None:
     tx.execute(delete(session).where(session.c.user_id == user_id))
 
 
+def sessions_of(
+    tx: Connection, user_id: int, seen_since: datetime, opened_since: datetime
+) -> list[dict[str, Any]]:
+    """The living sessions of a user, the last used first."""
+    chosen = (
+        select(session.c.token_digest, session.c.created_at, session.c.seen_at)
+        .where(
+            session.c.user_id == user_id,
+            session.c.seen_at >= seen_since,
+            session.c.created_at >= opened_since,
+        )
+        .order_by(session.c.seen_at.desc(), session.c.token_digest)
+    )
+    return [dict(r) for r in tx.execute(chosen).mappings()]
+
+
+def close_others(tx: Connection, user_id: int, kept_digest: str, digest_of_one: str = "") -> int:
+    """End the sessions of a user but one, or only that of `digest_of_one`; how many ended."""
+    chosen = [session.c.user_id == user_id, session.c.token_digest != kept_digest]
+    if digest_of_one:
+        chosen.append(session.c.token_digest == digest_of_one)
+    return tx.execute(delete(session).where(*chosen)).rowcount
+
+
 def forget_sessions(tx: Connection, seen_before: datetime) -> int:
     return tx.execute(delete(session).where(session.c.seen_at < seen_before)).rowcount
 

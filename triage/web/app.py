@@ -23,6 +23,7 @@ from triage.settings import LOOPBACK, Settings
 from triage.store import users
 from triage.store.database import Database
 from triage.web import (
+    account,
     admin,
     api_admin,
     api_alerts,
@@ -81,6 +82,7 @@ ROUTES: tuple[Route, ...] = (
     *dicomweb_retrieve.ROUTES,
     *openapi.ROUTES,
     *auth.ROUTES,
+    *account.ROUTES,
     *pages.ROUTES,
     *keys.ROUTES,
     *text_pages.ROUTES,

@@ -56,7 +56,7 @@ def _session(web: Web, now: datetime) -> Principal:
     if not secret:
         raise Denied(401, "sign in first")
     with web.database.read() as tx:
-        found = users.find_session(tx, secret, *_lives_since(web, now))
+        found = users.find_session(tx, secret, *lives_since(web, now))
     if found is None:
         raise Denied(401, "the session has ended; sign in again")
     # What a page fetches by itself does not keep a session alive: an empty chair is signed out (T12).
@@ -75,7 +75,7 @@ def _session(web: Web, now: datetime) -> Principal:
     )
 
 
-def _lives_since(web: Web, now: datetime) -> tuple[datetime, datetime]:
+def lives_since(web: Web, now: datetime) -> tuple[datetime, datetime]:
     """A session of now was used after the first moment and opened after the second."""
     said = web.settings.web
     return now - timedelta(minutes=said.session_minutes), now - timedelta(hours=said.session_hours)
@@ -85,7 +85,7 @@ def session_lives(web: Web, who: Principal, secret: str, now: datetime) -> bool:
     """Asked by a long stream at each beat: an ended session or a revoked token ends its stream."""
     with web.database.read() as tx:
         if who.is_person:
-            return users.find_session(tx, secret, *_lives_since(web, now)) is not None
+            return users.find_session(tx, secret, *lives_since(web, now)) is not None
         return users.find_token(tx, secret) is not None
 
 

@@ -102,6 +102,16 @@ def change_password(tx: Connection, name: str, password: str, now: datetime, *, 
     audit.append(tx, now, by, "user.password_changed", "user", name)
 
 
+def end_sessions(tx: Connection, name: str, one: str, kept: str, now: datetime) -> None:
+    """A person ends one session of their own (its digest), or all of them but the one they sit at."""
+    found = users.find_user(tx, name)
+    if found is None:
+        raise Refused(f"no user is called {name}")
+    ended = users.close_others(tx, found["id"], kept, one)
+    if ended:
+        audit.append(tx, now, name, "session.ended", "user", name, {"sessions": ended})
+
+
 def disable_user(tx: Connection, name: str, now: datetime, *, by: str) -> None:
     found = users.find_user(tx, name)
     if found is None:
