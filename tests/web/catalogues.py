@@ -5,6 +5,7 @@ What nobody has translated is listed; a test holds that there is none.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
@@ -63,9 +64,36 @@ def server_texts() -> Catalog:
     refusing = [(name, "python") for name in REFUSING]
     for file, line, message, *_rest in extract_from_dir(PACKAGE, refusing, {}, REFUSALS):
         found.add(message, locations=[(file, line)])
-    for text in (*SENTENCES.values(), *(c.display for c in FINDING_CODES.values()), *STATES, *PHRASES):
+    for text in (
+        *reasons(),
+        *SENTENCES.values(),
+        *(c.display for c in FINDING_CODES.values()),
+        *STATES,
+        *PHRASES,
+    ):
         found.add(text)
     return found
+
+
+MESSAGING = (
+    "hl7/*.py", "channels/*.py", "workflow/inbox.py", "workflow/reports.py", "workflow/patients.py", "workflow/relay.py",
+)  # fmt: skip
+SAYING = ("Refused", "Unusable", "Answer", "Verdict")
+
+
+def reasons(*, with_values: bool = False) -> list[str]:
+    """What the messages page tells of a message: texts as they stand, or those around values, each value as {}."""
+    found = set()
+    for file in (f for pattern in MESSAGING for f in PACKAGE.glob(pattern)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SAYING:
+                for said in (*node.args, *(k.value for k in node.keywords if k.arg == "reason")):
+                    if isinstance(said, ast.JoinedStr) and with_values:
+                        parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in said.values)
+                        found.add("".join(map(str, parts)))
+                    elif isinstance(said, ast.Constant) and not with_values and " " in str(said.value):
+                        found.add(str(said.value))
+    return sorted(found)
 
 
 def script_texts() -> Catalog:

@@ -14,6 +14,7 @@ from tests.web import catalogues
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day
 from triage.store import users
+from triage.web.told import PATTERNS, told
 
 PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -112,6 +113,21 @@ def test_no_word_of_a_page_goes_round_the_catalogues(app: Flask, signed_in: Sign
         assert response.status_code == 200
         wrong[path] = sorted(set(unwrapped(response.get_data(as_text=True))))
     assert {path: texts for path, texts in wrong.items() if texts} == {}
+
+
+def test_what_a_message_was_told_is_read_in_german(app: Flask) -> None:
+    around = {PLACE.sub("{}", p) for p in PATTERNS}
+    with_words = {r for r in catalogues.reasons(with_values=True) if re.search("[a-z]{2}", r)}
+    assert around == with_words, "triage/web/told.py names each text that holds a value"
+    with app.test_request_context(headers={"Accept-Language": "de"}):
+        for english, german in (
+            ("PID-3 names no patient", "PID-3 nennt keinen Patienten"),
+            ("no answer within 2.5 s", "keine Antwort innerhalb von 2.5 s"),
+            ("DiagnosticReport: no answer: ConnectionResetError", "DiagnosticReport: keine Antwort: ConnectionResetError"),
+            ("AE their own words", "AE their own words"),
+            ("", ""),
+        ):  # fmt: skip
+            assert told(english) == german
 
 
 LITERAL = re.compile(

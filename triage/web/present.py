@@ -21,6 +21,7 @@ from triage.web import columns
 from triage.web.context import web
 from triage.web.language import N_, _
 from triage.web.times import clock, hours, milliseconds, minute, moment
+from triage.web.told import told
 
 SAFETY = N_("Research and demonstration software. Not a medical device. Not for clinical use.")
 Cell = dict[str, Any]
@@ -73,6 +74,7 @@ def install(app: Flask) -> None:
         because=because,
         reason=reason_text,
         happened=happened,
+        told=told,
         reason_words=reason_words,
         band=lambda w: _(BANDS[w]),
         chip=lambda c: _(CHIP_WORDS[c]) if c in CHIP_WORDS else c,
