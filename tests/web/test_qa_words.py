@@ -1,9 +1,12 @@
-"""The QA pages speak the reader's language to the last phrase; what they keep and export stays English."""
+"""The QA pages speak the reader's language to the last phrase; what they keep and what programs read stays English."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,39 @@ def test_what_is_exported_is_one_thing_for_all(signed_in: SignedIn, sown: Sown) 
         for language in ("en", "de")
     ]
     assert answers[0] == answers[1]
+
+
+def test_files_have_german_heads_when_they_were_asked_for_in_german(
+    signed_in: SignedIn, sown: Sown, tmp_path: Path
+) -> None:
+    _a_month(sown)
+    reader = signed_in("qa")
+
+    def of(path: str, language: str) -> str:
+        return str(reader.get(f"/api/v1/reports/qa{path}&language={language}").get_data(as_text=True))
+
+    english, german = (of("?format=csv", name).splitlines() for name in ("en", "de"))
+    assert english[0] == "figure,value,low,high,count,n,note"
+    assert german[0] == "Größe,Wert,niedrig,hoch,Anzahl,n,Hinweis"
+    times = ("head.created_at", "head.to")  # nothing else may differ: paths are for programs
+    assert [r for r in german[1:] if not r.startswith(times)] == [
+        r for r in english[1:] if not r.startswith(times)
+    ]
+    heads = [of("/charts/4?format=csv", name).splitlines()[0] for name in ("en", "de")]
+    assert heads[0] != heads[1]
+    assert 'format=pdf&amp;language=de"' in reader.get("/qa/report", headers={"Accept-Language": "de"}).text
+    if shutil.which("pdftotext") is None:
+        pytest.skip(
+            "pdftotext is not installed (apt-get install poppler-utils): the words of the PDF not shown"
+        )
+    (tmp_path / "qa.pdf").write_bytes(reader.get("/api/v1/reports/qa?format=pdf&language=de").data)
+    words = subprocess.run(
+        ["pdftotext", str(tmp_path / "qa.pdf"), "-"], capture_output=True, text=True, check=True
+    )
+    assert (
+        "Was einging und was ausgewertet wurde" in words.stdout
+        and "Nicht für den klinischen Gebrauch" in words.stdout
+    )
 
 
 def test_figures_are_put_in_again_in_their_order(signed_in: SignedIn, sown: Sown) -> None:

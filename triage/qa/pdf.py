@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -36,17 +38,21 @@ _TABLE = TableStyle(
 )  # fmt: skip
 
 
-def to_pdf(report: dict[str, Any]) -> bytes:
-    """A4, page numbers and the period on every page; the bytes depend on the report alone."""
+def to_pdf(report: dict[str, Any], say: Callable[[str], str] = str) -> bytes:
+    """A4, page numbers and the period on every page; the bytes depend on the report and the language alone.
+
+    say  the markup of the report (or a phrase in `>` and `<`) with its texts in another language
+    """
     head = report["head"]
     reader = _Reader()
-    reader.feed(fragment(report))
+    reader.feed(say(fragment(report)))
     out = io.BytesIO()
     document = SimpleDocTemplate(
         out, pagesize=A4, leftMargin=_MARGIN, rightMargin=_MARGIN, topMargin=_MARGIN, bottomMargin=_MARGIN,
         title=f"{head['title']} · {head['site']}", author="triage", invariant=1,
     )  # fmt: skip
-    foot = f"{head['site']} · {head['from'][:10]} to {head['to'][:10]} · {head['not_for']}"
+    warning = unescape(say(f">{escape(head['not_for'])}<")[1:-1])
+    foot = f"{head['site']} · {head['from'][:10]} – {head['to'][:10]} · {warning}"
 
     def numbered(canvas: Canvas, page: SimpleDocTemplate) -> None:
         canvas.setFont("Helvetica", 7)

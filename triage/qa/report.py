@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -193,11 +193,14 @@ _COLUMNS = ("figure", "value", "low", "high", "count", "n", "note")
 _ROW_NAMES = ("detector", "version", "finding", "group", "reason")
 
 
-def to_csv(report: dict[str, Any]) -> str:
-    """Every figure as one row: its path in the document, value, interval, count, n. Curves are left to JSON."""
+def to_csv(report: dict[str, Any], say: Callable[[str], str] = str) -> str:
+    """Every figure as one row: its path in the document, value, interval, count, n. Curves are left to JSON.
+
+    say  the word of a column in another language; paths stay, since programs read them
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, restval="", lineterminator="\r\n")  # RFC 4180
-    writer.writeheader()
+    writer.writerow({name: say(name) for name in _COLUMNS})
     for row in _rows("", report):
         writer.writerow({key: harmless(value) for key, value in row.items()})
     return out.getvalue()

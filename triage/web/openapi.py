@@ -33,6 +33,10 @@ _PROBLEM = {
 }
 DOCUMENTED = ("/api/", "/health", "/ready", "/metrics")  # pages are not part of the contract
 _IN_PATH = re.compile(r"<(\w+)(\([^)]*\))?:(\w+)>")
+_FILES = {  # beside JSON, where `format` asks for them
+    "/api/v1/reports/qa": ("text/csv", "application/pdf"),
+    "/api/v1/reports/qa/charts/<id:number>": ("text/csv",),
+}
 _OTHER_TYPES = {
     "/api/v1/studies/<uid:uid>/preview": "image/jpeg",
     "/api/v1/events": "text/event-stream",
@@ -105,7 +109,8 @@ def _operation(route: Route) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     kind = _OTHER_TYPES.get(route.path, "application/json")
     schema = {"$ref": _REF.format(model=route.answer.__name__)} if route.answer else {}
-    responses: dict[str, Any] = {"200": {"description": "done", "content": {kind: {"schema": schema}}}}
+    content = {kind: {"schema": schema}} | {file: {} for file in _FILES.get(route.path, ())}
+    responses: dict[str, Any] = {"200": {"description": "done", "content": content}}
     if route.view.__name__ == "next_study":
         responses["204"] = {"description": "no study is free"}
     if route.view.__name__ == "get_health":
@@ -114,8 +119,8 @@ def _responses(route: Route) -> dict[str, Any]:
         {} if "503" in responses else {"503": "not available now"}
     )
     for status, words in statuses.items():
-        content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
-        responses[status] = {"description": words, "content": content}
+        problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
+        responses[status] = {"description": words, "content": problem}
     if not route.acts and route.answer is not None and route.needs_tx:
         responses["304"] = {"description": "nothing changed since this ETag"}
     return responses

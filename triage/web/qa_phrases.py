@@ -282,5 +282,6 @@ since #-#-#
 beyond_bound
 flagged_against_unflagged
 crashed
+figure
 """.splitlines()
 )

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Response, make_response, redirect, request
 from pydantic import Field
@@ -23,7 +23,7 @@ from triage.qa.boards import board
 from triage.qa.boards.chart import Chart
 from triage.qa.report import harmless
 from triage.store import double_reads, quality
-from triage.web import models, qa_words
+from triage.web import language, models, qa_words
 from triage.web.context import Call, Route, stamp
 from triage.web.text_pages import render
 from triage.workflow import quality as acts
@@ -40,6 +40,7 @@ class Period(models.Request):
     start: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="from")] = ""
     end: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="to")] = ""
     format: Annotated[str, Field(pattern=r"^(json|csv|pdf)$")] = "json"
+    language: Literal["en", "de"] = "en"  # of CSV and PDF; JSON is for programs
 
 
 class ChartQuery(Period):
@@ -99,7 +100,9 @@ def get_chart(call: Call, number: int) -> Any:
     start, end = _period(call.query, call.now, _DASHBOARD_DAYS)
     chart = board.build(board.facts_of(call.tx, start, end, call.now), number, call.query.finding)
     if call.query.format == "csv":
-        return _as_csv(f"qa-{chart.key}-{start:%Y%m%d}-{end:%Y%m%d}", chart.columns, chart.rows)
+        language.speak(call.query.language)
+        columns = [qa_words.words(name) for name in chart.columns]
+        return _as_csv(f"qa-{chart.key}-{start:%Y%m%d}-{end:%Y%m%d}", columns, chart.rows)
     return chart.as_json()
 
 
@@ -138,16 +141,19 @@ def report_page(call: Call) -> str:
 
 def get_report(call: Call) -> Any:
     """The QA report of a period as JSON, or CSV or PDF with `format`; de-identified."""
+    language.speak(call.query.language)
     start, end = _period(call.query, call.now, _DAYS)
     report = qa_report.build(call.tx, start, end, call.web.settings, call.now)
     if call.query.format == "csv":
         return _file(
-            qa_report.to_csv(report), f"qa-{start:%Y%m%d}-{end:%Y%m%d}.csv", "text/csv; charset=utf-8"
+            qa_report.to_csv(report, qa_words.words),
+            f"qa-{start:%Y%m%d}-{end:%Y%m%d}.csv",
+            "text/csv; charset=utf-8",
         )
     if call.query.format == "pdf":
         from triage.qa.pdf import to_pdf  # its typesetter loads slowly: only who prints waits for it
 
-        return _file(to_pdf(report), f"qa-{start:%Y%m%d}-{end:%Y%m%d}.pdf", "application/pdf")
+        return _file(to_pdf(report, qa_words.page), f"qa-{start:%Y%m%d}-{end:%Y%m%d}.pdf", "application/pdf")
     return report
 
 
