@@ -87,8 +87,8 @@ def test_files_have_german_heads_when_they_were_asked_for_in_german(
         ["pdftotext", str(tmp_path / "qa.pdf"), "-"], capture_output=True, text=True, check=True
     )
     assert (
-        "Was einging und was ausgewertet wurde" in words.stdout
-        and "Nicht für den klinischen Gebrauch" in words.stdout
+        "Was einging und was analysiert wurde" in words.stdout
+        and "Nicht für klinischen Gebrauch" in words.stdout
     )
 
 
