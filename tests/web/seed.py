@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -154,11 +155,15 @@ def sow_in(database: Database, now: datetime) -> Sown:
         policies.ensure_first(tx, now - timedelta(days=1))
         for detector, not_covered in (("chest_xray", ["fracture"]), ("lung_nodule", ["embolism"])):
             runs.register_release(tx, detector, "1.0.0", f"{detector}-digest", not_covered, now)
-        one_for_all = accounts.hash_password(PASSWORD)  # Argon2 is slow on purpose
         people = {r: r for r in ROLES} | dict.fromkeys(("ann", "ben", "cleo"), "reader")
         for name, role in people.items():
-            users.add_user(tx, name, role, one_for_all, now, display_name=f"Dr. {name.title()}")
+            users.add_user(tx, name, role, _one_for_all(), now, display_name=f"Dr. {name.title()}")
     return Sown(database, now)
+
+
+@functools.cache
+def _one_for_all() -> str:
+    return accounts.hash_password(PASSWORD)  # Argon2 is slow on purpose
 
 
 def pneumothorax(probability: float = 0.93, *, outline: bool = False) -> Finding:
