@@ -23,8 +23,7 @@ demo: install ## start everything here, send sample studies, print the list (ARG
 	@exec $(PY) -m triage.cli.main demo $(ARGS)
 
 test: install-test lint ## checks and tests, under 20 minutes
-	$(PYTEST) -n 2 --dist loadgroup -m "not system and not browser and not faults" tests
-	$(PYTEST) -m "system or browser or faults" -k "not 10000" tests
+	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder -k "not 10000" tests
 
 test-faults: install-test ## the fault matrix with its full numbers (ONLY=name)
 	TRIAGE_TEST_FULL=1 $(PYTEST) -m faults $(if $(ONLY),-k $(ONLY)) tests

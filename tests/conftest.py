@@ -33,6 +33,35 @@ settings.load_profile(
 )  # --hypothesis-profile=nightly is stronger
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How `make test` shares its workers, which take whole groups in this order.
+
+    What starts the product, one test after the other, and pages in Chromium: long, with waits that others fill. Then
+    files whose fixtures are made once for all their tests: on two workers they would be made twice. The rest test by test.
+    """
+    order = {}
+    for item in items:
+        group = _group_of(item)
+        order[item] = _FIRST.index(group) if group in _FIRST else len(_FIRST) + (not group)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=order.__getitem__)
+
+
+_FIRST = ("processes", "browser")
+
+
+def _group_of(item: pytest.Item) -> str:
+    if item.get_closest_marker("system") or item.get_closest_marker("faults"):
+        return "processes"
+    if item.get_closest_marker("browser"):
+        return "browser"
+    assert isinstance(item, pytest.Function)
+    shared = (d for ds in item._fixtureinfo.name2fixturedefs.values() for d in ds if d.scope == "module")
+    return item.path.stem if any(shared) else ""
+
+
 @pytest.fixture
 def clock() -> Clock:
     """A clock that stands until the test turns it: `clock()` is now, `clock.advance(seconds)` moves."""

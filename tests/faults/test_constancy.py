@@ -16,7 +16,7 @@ import pytest
 
 from tests.system.product import running, wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.faults
 INTERVAL = 20.0
 
 

@@ -15,7 +15,7 @@ from triage.hl7.mllp import Inbox, MllpListener
 from triage.hl7.parse import AckCode, build_ack, parse
 from triage.store import alerts
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.faults
 
 
 class Moody:

@@ -18,7 +18,7 @@ import pytest
 from tests.system.product import Product, a_film, another, running, wait_until
 from triage.hl7.parse import parse
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.faults
 FULL = os.environ.get("TRIAGE_TEST_FULL") == "1"
 STUDIES = 50 if FULL else 16
 KILLS = 30 if FULL else 8
@@ -87,7 +87,7 @@ def test_a_flushed_broker_loses_no_run(tmp_path: Path) -> None:
             uids.append(uid)
         product.kill("broker")  # nothing of it is on disk: this is a flush and a death in one
         for uid in uids:
-            product.wait_row(uid, within_seconds=120, ai_status="completed")
+            product.wait_row(uid, ai_status="completed")
 
 
 def test_a_full_disk_is_answered_a700_and_the_retry_succeeds(tmp_path: Path) -> None:

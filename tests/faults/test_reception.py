@@ -24,7 +24,7 @@ from tests.faults.reception import Reception, kill, reception
 from triage.domain.errors import Unavailable
 from triage.store.schema import instance
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.faults
 FULL = os.environ.get("TRIAGE_TEST_FULL") == "1"
 INSTANCES = 20_000 if FULL else 600
 SENDERS = 8 if FULL else 4

@@ -11,7 +11,7 @@ import pytest
 from tests.interop.programs import an_orthanc, program
 from tests.system.product import Product, a_film, a_scan, another, running, wait_until
 
-pytestmark = [pytest.mark.interop, pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = [pytest.mark.interop, pytest.mark.system]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_orthanc_as_the_pacs_forwards_a_film_and_a_scan(product: Product, tmp_pa
     with an_orthanc(tmp_path / "orthanc", product.dicom_port, web=False, lua=lua) as orthanc:
         orthanc.put([film, *slices])
         product.wait_row(film_uid, ai_status="completed")
-        row = product.wait_row(scan_uid, within_seconds=120, state="to_read")
+        row = product.wait_row(scan_uid, state="to_read")
         wait_until(
             lambda: (product.row(scan_uid) or {})["ai_status"] in ("completed", "not_analysed"),
             120,

@@ -84,7 +84,7 @@ class Product:
             )  # fmt: skip
         self.wait_ready()
 
-    def wait_ready(self, within_seconds: float = 120) -> None:
+    def wait_ready(self, within_seconds: float = 240) -> None:
         wait_until(self._is_ready, within_seconds, f"the product is up; its log: {self.tail()}")
 
     def _is_ready(self) -> bool:
@@ -173,7 +173,7 @@ class Product:
         items = self.get("/api/v1/worklist?limit=500")["items"]
         return next((i for i in items if i["study_uid"] == study_uid), None)
 
-    def wait_row(self, study_uid: str, within_seconds: float = 90, **wanted: Any) -> dict[str, Any]:
+    def wait_row(self, study_uid: str, within_seconds: float = 240, **wanted: Any) -> dict[str, Any]:
         """The worklist row of a study once it has these values."""
 
         def fits() -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from tests.system.product import Product, a_film, another, running
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")

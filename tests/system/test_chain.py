@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence as Items
 from tests.system.product import Product, a_film, a_scan, another, running, wait_until
 from triage.hl7.parse import parse
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_pneumothorax_climbs_alerts_and_is_acknowledged(product: Product, tmp_
 def test_a_nodule_raises_a_scan_without_an_alert(product: Product, tmp_path: Path) -> None:
     files, uid = a_scan(tmp_path, 20261, "nodule")
     product.store(files)
-    row = product.wait_row(uid, within_seconds=120, ai_status="completed")
+    row = product.wait_row(uid, ai_status="completed")
     assert row["priority_class"] == "elevated"
     assert row["images"]["received"] == 150
     assert row["images"]["complete_because"] == "no gap, association released"
@@ -58,7 +58,7 @@ def test_a_nodule_raises_a_scan_without_an_alert(product: Product, tmp_path: Pat
 def test_late_slices_supersede_the_run_over_the_first_ones(product: Product, tmp_path: Path) -> None:
     files, uid = a_scan(tmp_path, 33)
     product.store(files[:140])
-    product.wait_row(uid, within_seconds=120, state="to_read")
+    product.wait_row(uid, state="to_read")
     wait_until(
         lambda: _states(product, uid)[-1:] in (["completed"], ["not_analysed"]), 120, "the first run ends"
     )

@@ -25,7 +25,7 @@ from tests.system.product import a_film, a_scan, wait_until
 from triage.cli.up import free_port
 from triage.workflow.parts.names import PARTS
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.system
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FILE = DEPLOY / "compose.yaml"

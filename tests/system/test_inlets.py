@@ -21,7 +21,7 @@ from triage.cli.up import as_toml, free_port
 from triage.store import users
 from triage.store.database import Database
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = pytest.mark.system
 TOKEN = "gateway-token"
 
 
