@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -13,12 +14,13 @@ from pydicom.dataset import Dataset
 
 from tests.dicom.builders import ct_slices, film, save
 from tests.workflow.desk import Desk
-from triage.dicom.archive import FoundSeries, FoundStudy, Take
-from triage.domain.errors import Unavailable
+from triage.dicom.archive import Dimse, FoundSeries, FoundStudy, Take
+from triage.dicom.archive_web import Web
+from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import PullSettings, Settings
-from triage.store import pulls
+from triage.store import peers, pulls
 from triage.workflow.inlet import Inlet
-from triage.workflow.pull import GIVE_UP_AFTER, Puller, is_chest
+from triage.workflow.pull import GIVE_UP_AFTER, Puller, PullThread, archive_of, is_chest
 
 
 class Shelf:
@@ -195,3 +197,122 @@ def test_chest_by_part_else_by_description(part: str, described: str, wanted: bo
     assert is_chest(one, ()) is wanted
     if not part and described == "BRAIN":
         assert not is_chest(one, ("CHEST",))
+
+
+# --- where an archive is, and who asks it ------------------------------------------------------------------------
+
+
+def test_an_archive_is_its_peer_or_its_address_and_what_is_missing_is_named(
+    desk: Desk, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path)
+    by_peer = PullSettings(name="pacs", peer="pacs")
+    with pytest.raises(Misconfigured, match="triage peer add pacs"):
+        archive_of(settings, by_peer, desk.database)
+    with desk.database.write() as tx:
+        peers.add(tx, "pacs", "ARCHIVE", "10.0.0.5", 104, tls=False)
+    found = archive_of(settings, by_peer, desk.database)
+    assert isinstance(found, Dimse)
+    assert (found.host, found.port, found.called, found.method) == ("10.0.0.5", 104, "ARCHIVE", "cmove")
+
+    token = tmp_path / "token"
+    by_web = PullSettings(
+        name="cloud", method="wado", url="https://pacs.example/dicom-web/", token_file=token
+    )
+    with pytest.raises(Misconfigured, match="pull cloud: token_file"):
+        archive_of(settings, by_web, desk.database)
+    token.write_text("secret\n")
+    found = archive_of(settings, by_web, desk.database)
+    assert isinstance(found, Web)
+    assert (found.url, found.token) == ("https://pacs.example/dicom-web", "secret")
+
+
+@pytest.mark.parametrize(
+    ("day", "patient_id"),
+    [("", "P1"), ("2026", "P1"), (None, ""), (None, "P*"), (None, "P?1"), (None, "P\\Q")],
+)
+def test_without_a_day_or_an_id_that_means_one_person_nobodys_priors_are_asked_for(
+    desk: Desk, shelf: Shelf, puller: Any, day: str | None, patient_id: str
+) -> None:
+    found = FoundStudy(
+        study_instance_uid="1.2.3", patient_id=patient_id, issuer_of_patient_id="",
+        study_date=f"{desk.clock():%Y%m%d}" if day is None else day,
+    )  # fmt: skip
+    puller(priors_months=12)._ask_priors(found)
+    assert shelf.asked == []
+
+
+def test_a_prior_that_is_here_as_a_study_to_read_stays_one(desk: Desk, shelf: Shelf, puller: Any) -> None:
+    old = film(StudyDate="20251101")
+    desk.receive(study_instance_uid=old.StudyInstanceUID)
+    shelf.objects = [old]
+    (found,) = shelf.studies(date(2025, 1, 1), date(2026, 1, 1))
+    assert not puller(priors_months=12)._note(found, prior=True)
+    with desk.database.read() as tx:
+        assert pulls.wanted(tx, "pacs", desk.clock()) == []
+
+
+def test_one_object_that_cannot_be_taken_costs_no_other_of_its_series(
+    desk: Desk, shelf: Shelf, puller: Any
+) -> None:
+    slices = [of_today(desk, ds) for ds in ct_slices(3)]
+    slices[1].SOPClassUID = ""
+    shelf.objects = slices
+    assert puller().turn() == 1
+    assert desk.rows("series")[0]["instance_count"] == 2
+
+
+def test_the_end_of_a_transfer_that_cannot_be_noted_undoes_no_fetch(
+    desk: Desk, shelf: Shelf, puller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.objects = [of_today(desk, film())]
+
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(Inlet, "end", away)
+    assert puller().turn() == 1
+    assert desk.rows("series")[0]["instance_count"] == 1
+
+
+class Turns:
+    """A puller whose turns are counted; each raises the next of `errors`."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.pull = PullSettings(name="pacs", peer="pacs", interval_seconds=1.0).model_copy(
+            update={"interval_seconds": 0.001}
+        )
+        self.errors, self.taken = list(errors), 0
+        self.enough = threading.Event()
+
+    def turn(self, may_go_on: Callable[[], bool]) -> int:
+        self.taken += 1
+        if self.errors:
+            raise self.errors.pop()
+        self.enough.set()
+        return 0
+
+
+def test_whatever_a_turn_runs_into_the_next_one_comes() -> None:
+    turns = Turns(Unavailable("down"), RuntimeError("a mistake of ours"))
+    thread = PullThread(turns, lambda: True)  # type: ignore[arg-type]
+    thread.start()
+    assert turns.enough.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert turns.taken >= 3 and not thread.is_alive()
+
+
+def test_who_does_not_lead_asks_no_archive() -> None:
+    turns, asked = Turns(), threading.Event()
+
+    def may_ask() -> bool:
+        asked.set()
+        return False
+
+    thread = PullThread(turns, may_ask)  # type: ignore[arg-type]
+    thread.start()
+    assert asked.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert turns.taken == 0

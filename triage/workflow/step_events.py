@@ -21,6 +21,7 @@ from triage.workflow.workitems import follow
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # a subscriber that is away must not delay the others each second
+REST_SECONDS = 10.0  # after a pass that was not possible
 TIMEOUT_SECONDS = 5.0
 OWNERS = "dicom:"
 log = get_logger()
@@ -88,7 +89,7 @@ class StepEventsThread(threading.Thread):
                 self._events.turn()
             except TriageError as error:
                 log.warning("duty.not_possible", name=self.name, error=str(error))
-                self.stopping.wait(10)
+                self.stopping.wait(REST_SECONDS)
             except Exception:
                 log.error("duty.failed", name=self.name, exc_info=True)
-                self.stopping.wait(10)
+                self.stopping.wait(REST_SECONDS)

@@ -1,0 +1,118 @@
+"""Subscribers that are gone, refuse, or run into a mistake of ours: what each of them costs the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom import AE, evt
+
+from tests.workflow.desk import Desk
+from triage.dicom.workitem import UPS_EVENT
+from triage.domain.errors import Unavailable
+from triage.settings import Settings
+from triage.store import peers, subscriptions
+from triage.store.subscriptions import GLOBAL
+from triage.workflow import step_events
+from triage.workflow.step_events import OWNERS, StepEvents, StepEventsThread
+
+REFUSED = 0x0110  # processing failure: PS3.7 C.5.19
+
+
+@contextmanager
+def a_listener(status: int) -> Iterator[tuple[int, list[str]]]:
+    """(port, UIDs that it was told of)"""
+    heard: list[str] = []
+
+    def hear(event: Any) -> tuple[int, None]:
+        heard.append(event.request.AffectedSOPInstanceUID)
+        return status, None
+
+    ae = AE("WS1")
+    ae.add_supported_context(UPS_EVENT, scu_role=True, scp_role=True)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, hear)])
+    try:
+        yield server.server_address[1], heard
+    finally:
+        server.shutdown()
+
+
+def subscribe(desk: Desk, ae_title: str) -> None:
+    with desk.database.write() as tx:
+        subscriptions.add_subscriber(tx, ae_title, f"{OWNERS}{ae_title}", 0, desk.clock())
+        subscriptions.want(tx, ae_title, GLOBAL)
+
+
+def told_up_to(desk: Desk, ae_title: str) -> int:
+    with desk.database.read() as tx:
+        found = subscriptions.find_subscriber(tx, ae_title)
+    assert found is not None
+    return int(found["told_up_to"])
+
+
+def test_who_is_no_longer_a_peer_is_waited_for_and_delays_nobody(desk: Desk, tmp_path: Path) -> None:
+    desk.flagged()
+    seconds = [0.0]
+    events = StepEvents(desk.database, Settings(home=tmp_path), desk.clock, lambda: seconds[0])
+    assert events.turn() == 0  # nobody wants to hear
+    subscribe(desk, "GONE")
+    subscribe(desk, "WS1")
+    with a_listener(0) as (port, heard):
+        with desk.database.write() as tx:
+            peers.add(tx, "ws1", "WS1", "127.0.0.1", port, tls=False)
+        assert events.turn() == 1 == len(heard)
+        assert told_up_to(desk, "GONE") == 0 < told_up_to(desk, "WS1")
+        with desk.database.write() as tx:
+            peers.add(tx, "gone", "GONE", "127.0.0.1", port, tls=False)
+        assert events.turn() == 0
+        seconds[0] = step_events.AGAIN_SECONDS
+        assert events.turn() == 1 and heard == [heard[0]] * 2
+    assert told_up_to(desk, "GONE") == told_up_to(desk, "WS1")
+
+
+def test_what_a_subscriber_refuses_is_not_said_again(desk: Desk, tmp_path: Path) -> None:
+    desk.flagged()
+    subscribe(desk, "WS1")
+    events = StepEvents(desk.database, Settings(home=tmp_path), desk.clock)
+    with a_listener(REFUSED) as (port, heard):
+        with desk.database.write() as tx:
+            peers.add(tx, "ws1", "WS1", "127.0.0.1", port, tls=False)
+        assert events.turn() == 1
+        assert events.turn() == 0
+    assert len(heard) == 1
+
+
+class Turns:
+    """Passes that are counted; each raises the next of `errors`."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
+
+    def turn(self) -> int:
+        self.taken += 1
+        if self.errors:
+            raise self.errors.pop()
+        self.enough.set()
+        return 0
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("the database does not answer"), KeyError("a mistake of ours")]
+)
+def test_whatever_a_pass_runs_into_the_next_one_comes(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_events, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(step_events, "REST_SECONDS", 0.001)
+    turns = Turns(error)
+    leads = iter([False, True, True])
+    thread = StepEventsThread(turns, lambda: next(leads, True))  # type: ignore[arg-type]
+    thread.start()
+    assert turns.enough.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert turns.taken >= 2 and not thread.is_alive()
