@@ -75,31 +75,36 @@ def fill(url: str) -> tuple[Database, str]:
     """(the database, the secret of a reader's session)"""
     now = datetime.now(UTC)
     database = sow_in(Database(url), now).database
-    for start in range(0, TOTAL, 20_000):
-        numbers = range(start, min(start + 20_000, TOTAL))
+    fill_in(database, TOTAL, OPEN, now)
+    with database.write() as tx:
+        return database, accounts.sign_in(tx, "ann", now).secret
+
+
+def fill_in(database: Database, total: int, waiting: int, now: datetime) -> None:
+    """The same studies in a database that holds users and policies, and no study yet."""
+    for start in range(0, total, 20_000):
+        chosen = [
+            (n, now - timedelta(seconds=30 * (total - n))) for n in range(start, min(start + 20_000, total))
+        ]
         with database.write() as tx:
             for table, row in _ROWS:
-                tx.execute(insert(table), [row(n, now) for n in numbers])
+                tx.execute(insert(table), [row(n, at) for n, at in chosen])
+            items = [_item(n, at, waits=n >= total - waiting) for n, at in chosen]
+            tx.execute(insert(worklist_item), items)
     with database.write() as tx:
         tx.exec_driver_sql("ANALYZE")
-        return database, accounts.sign_in(tx, "ann", now).secret
 
 
 def uid(n: int) -> str:
     return f"1.2.826.0.1.3680043.10.9.{n + 1}"
 
 
-def _when(n: int, now: datetime) -> datetime:
-    return now - timedelta(seconds=30 * (TOTAL - n))
-
-
-def _patient(n: int, now: datetime) -> dict[str, Any]:
+def _patient(n: int, _: datetime) -> dict[str, Any]:
     name = f"{('Muster', 'Beispiel', 'Doe', 'Roe', 'Li')[n % 5]}{n}^Person"
     return {"id": n + 1, "patient_id": str(4_000_000 + n), "patient_name": name, "patient_sex": "FM"[n % 2]}
 
 
-def _study(n: int, now: datetime) -> dict[str, Any]:
-    at = _when(n, now)
+def _study(n: int, at: datetime) -> dict[str, Any]:
     return {
         "id": n + 1, "study_instance_uid": uid(n), "patient_id": n + 1, "accession_number": f"A{n}",
         "site": "NORTH",
@@ -109,8 +114,7 @@ def _study(n: int, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _series(n: int, now: datetime) -> dict[str, Any]:
-    at = _when(n, now)
+def _series(n: int, at: datetime) -> dict[str, Any]:
     return {
         "id": n + 1, "study_id": n + 1, "series_instance_uid": f"{uid(n)}.1", "modality": "CT" if n % 4 == 0 else "DX",
         "calling_ae_title": "CT1" if n % 4 == 0 else "DX_P2", "instance_count": 1, "expected_count": 1, "state": "complete",
@@ -118,21 +122,19 @@ def _series(n: int, now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _instance(n: int, now: datetime) -> dict[str, Any]:
+def _instance(n: int, at: datetime) -> dict[str, Any]:
     return {
         "id": n + 1, "series_id": n + 1, "sop_instance_uid": f"{uid(n)}.1.1",
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "digest": f"{n:064x}", "size_bytes": 8_000_000,
-        "received_at": _when(n, now),
+        "received_at": at,
         "wanted": False, "header": {},
     }  # fmt: skip
 
 
-def _item(n: int, now: datetime) -> dict[str, Any]:
-    at = _when(n, now)
+def _item(n: int, at: datetime, *, waits: bool) -> dict[str, Any]:
     ordered = (OrderedPriority.STAT, OrderedPriority.URGENT)[n % 2] if n % 10 < 2 else OrderedPriority.ROUTINE
     placed = prioritize(ItemFacts(arrived_at=at, ordered_priority=ordered), (), _POLICY, 0)
-    waits = n >= TOTAL - OPEN
     return {
         "id": n + 1, "study_id": n + 1, "state": "to_read" if waits else "read", "ordered_priority": ordered.value,
         "base_class": int(placed.base_class), "priority_class": int(placed.priority_class),
@@ -150,5 +152,4 @@ _ROWS = (
     (study, _study),
     (series, _series),
     (instance, _instance),
-    (worklist_item, _item),
 )

@@ -147,7 +147,7 @@ class Hl7Settings(_Table):
 
 
 class FhircastSettings(_Table):
-    """[fhircast]: a hub that hears which study a reader opened."""
+    """[fhircast]: a hub that hears which study a reader opened and left."""
 
     url: str = ""  # hub.url, https; "" switches it off
     topic: Annotated[str, Field(max_length=200)] = "{reader}"  # hub.topic; {reader} is the user's name

@@ -7,15 +7,18 @@ from datetime import timedelta
 
 import pytest
 
+from bench._studies import fill_in
 from tests.web.browser import (
     DESK,
     MARKS,
     PHONE,
+    Page,
     Visit,
     cell,
     uids,
     until,
 )
+from tests.web.conftest import Clock
 from tests.web.seed import SITE, Sown, a_day, pneumothorax
 from triage.store import alerts, audit, studies, users
 from triage.workflow import drill
@@ -64,6 +67,24 @@ def test_t18_t20_a_critical_alert_shows_at_once_and_closes_everywhere_by_an_act(
         trail = audit.events(tx, object_kind="alert")
     assert trail[-1]["act"] == "alert.acknowledged"
     assert trail[-1]["actor"] == "ann"
+
+
+def test_t19_the_banner_outlives_half_an_hour_scrolling_and_a_new_sign_in(
+    visit: Visit, sown: Sown, clock: Clock
+) -> None:
+    fill_in(sown.database, 5_000, 5_000, sown.now)
+    sown.add(patient="Doe^Jane", patient_id="P19", findings=(pneumothorax(),))
+    page = visit("ann")
+    page.wait_for_selector(".banner >> text=Doe, Jane")
+    page.keyboard.press("j")
+    page.keyboard.press("End")
+    until(page, "document.querySelector('tr[aria-current] .c-pos')?.textContent.trim() === '5001'")
+    assert "Doe, Jane" in page.inner_text(".banner")
+    page.click(".who summary")
+    page.click("text=Sign out")
+    page.wait_for_selector("input[name=password]")
+    clock.forward(minutes=30)
+    visit("ann").wait_for_selector(".banner >> text=Doe, Jane")
 
 
 def test_t21_a_ladder_without_an_answer_steps_once_each(visit: Visit, sown: Sown) -> None:
@@ -165,6 +186,37 @@ def test_t27_axe_finds_nothing_on_any_page(
     assert wrong == []
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.timeout(300)
+def test_t27_axe_finds_nothing_when_the_list_is_empty_fails_is_old_or_ai_is_down(
+    visit: Visit, sown: Sown, theme: str
+) -> None:
+    def clean(page: Page) -> None:
+        found = axe.Axe().run(page, options={"runOnly": AXE}).response["violations"]
+        assert found == [], [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found]
+
+    for path in ("/worklist", "/alerts", "/m"):
+        page = visit("ann", path, theme=theme)
+        clean(page)
+        page.context.close()
+    sown.add(state="requested", minutes_ago=20)
+    sown.add(patient="Doe^Jane", findings=(pneumothorax(),))
+    page = visit("ann", theme=theme)
+    page.wait_for_selector(".bar >> text=Chest film model: no answer since")
+    clean(page)
+    broken = '{"title": "Our fault", "detail": "the request failed here", "reference": "abc123"}'
+    page.context.route(
+        "**/worklist/rows*",
+        lambda r: r.fulfill(status=500, content_type="application/problem+json", body=broken),
+    )
+    sown.add()
+    page.wait_for_selector("text=abc123")
+    clean(page)
+    page.evaluate("window.real = Date.now; Date.now = () => window.real() + 121000;")
+    page.wait_for_selector(".rows.old")
+    clean(page)
+
+
 def test_t27_axe_finds_nothing_in_dialogs_and_popovers(visit: Visit, sown: Sown) -> None:
     a_day(sown)
     page = visit("lead")
@@ -206,3 +258,50 @@ def test_t29_the_whole_reading_loop_with_keys_alone(visit: Visit, sown: Sown) ->
     assert uids(page) == [day["arriving"]]
     page.keyboard.press("?")
     page.wait_for_url("**/help/keys")
+
+
+COVERED = """() => {
+  const at = document.activeElement, box = at.getBoundingClientRect();
+  if (at === document.body || box.width <= 2) return "";
+  const inside = (v, most) => Math.min(Math.max(v, 1), most - 1);
+  const seen = [box.top + 3, box.top + box.height / 2, box.bottom - 3].some((y) => {
+    const top = document.elementFromPoint(inside(box.left + box.width / 2, innerWidth), inside(y, innerHeight));
+    return top && (at.contains(top) || top.contains(at) || top.closest(".toasts"));  // those go by themselves
+  });  // a part of it: WCAG 2.4.11
+  const ring = getComputedStyle(at).outlineStyle === "solid" || at.closest("label, tr, td, section");
+  return seen && ring ? "" : at.outerHTML.slice(0, 120);
+}"""
+
+
+def _tab_to(page: Page, selector: str) -> None:
+    """By Tab alone, as a hand that has no mouse: the focus is seen at every stop."""
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        assert page.evaluate(COVERED) == ""
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+    raise AssertionError(f"Tab never comes to {selector}")
+
+
+def test_t29_without_single_keys_at_twice_the_size_the_loop_works_and_focus_is_seen(
+    visit: Visit, sown: Sown
+) -> None:
+    day = a_day(sown)
+    with sown.database.write() as tx:
+        users.change_user(tx, "ann", preferences={"single_keys": False})
+    half = {"width": DESK["width"] // 2, "height": DESK["height"] // 2}  # what 200 % leaves of the desk
+    page = visit("ann", size=half)
+    page.keyboard.press("n")  # does nothing now
+    _tab_to(page, "#rows tr[data-uid]")
+    first = page.evaluate("document.activeElement.dataset.uid")
+    assert first == day["pneumothorax"]
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#panel header")
+    _tab_to(page, "#panel [data-act=agree]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast >> text=Agreed")
+    _tab_to(page, "#panel [data-act=release]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast >> text=Released")
+    page.keyboard.press("Escape")
+    until(page, "document.getElementById('panel').hidden")

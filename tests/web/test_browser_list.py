@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench._studies import fill_in
 from tests.web.browser import (
     MARKS,
     Page,
@@ -36,18 +37,16 @@ def test_t01_default_columns_in_order_and_positions_of_the_server(visit: Visit, 
     assert positions == [str(n + 1) for n in range(len(order))]
 
 
-def test_t02_many_studies_few_rows_in_the_document(visit: Visit, sown: Sown) -> None:
-    with sown.database.write() as tx:
-        for n in range(200):
-            sown.add_in(tx, minutes_ago=n + 1)
+def test_t02_five_thousand_studies_and_few_rows_in_the_document(visit: Visit, sown: Sown) -> None:
+    fill_in(sown.database, 5_000, 5_000, sown.now)
     page = visit("ann")
     until(
-        page, "document.querySelector('.rows table').getAttribute('aria-rowcount') === '202'"
+        page, "document.querySelector('.rows table').getAttribute('aria-rowcount') === '5002'"
     )  # two rows of headers
     assert page.locator("#rows tr").count() <= 80
     page.keyboard.press("j")
     page.keyboard.press("End")
-    until(page, "document.querySelector('tr[aria-current] .c-pos')?.textContent.trim() === '200'")
+    until(page, "document.querySelector('tr[aria-current] .c-pos')?.textContent.trim() === '5000'")
     assert page.locator("#rows tr").count() <= 80
     page.keyboard.press("Home")
     until(page, "document.querySelector('tr[aria-current] .c-pos')?.textContent.trim() === '1'")

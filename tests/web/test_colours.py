@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import triage.web
+from tests.web.browser import CHROMIUM, Visit
 
 STYLE = (Path(triage.web.__file__).parent / "static" / "style.css").read_text()
 SURFACES = ("page", "row", "alt", "hover", "selected", "panel")
@@ -113,3 +114,26 @@ def test_t28_states_differ_for_every_kind_of_colour_vision(vision: str) -> None:
         for a in STATES for b in STATES if a < b
     )  # fmt: skip
     assert closest[0] >= 20, closest
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_t28_the_browser_computes_the_colours_that_were_judged(visit: Visit, theme: str) -> None:
+    page = visit("ann", "/help/keys", theme=theme)
+    names = [*TEXTS, *SURFACES, "focus", "border"]
+    found = page.evaluate(
+        """names => names.map(name => {
+          const probe = document.createElement("span");
+          document.body.append(probe);
+          probe.style.setProperty("color", `var(--${name})`);
+          return getComputedStyle(probe).color.match(/[0-9]+/g).slice(0, 3).map(Number);
+        })""",
+        names,
+    )
+    judged = tokens(theme)
+    wanted = [[int(judged[n][i : i + 2], 16) for i in (1, 3, 5)] for n in names]
+    assert dict(zip(names, found, strict=True)) == dict(zip(names, wanted, strict=True))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb({}, {}, {})".format(
+        *wanted[names.index("page")]
+    )

@@ -9,17 +9,20 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
+from flask import Flask
 
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, pneumothorax
 from triage.domain.errors import Misconfigured
 from triage.settings import FhircastSettings, Settings
+from triage.store import events
 from triage.workflow.fhircast import WAITING_MAX, Hub
 
 TOKEN, SECRET = b"hub-token", b"a secret of the hub"
@@ -31,7 +34,7 @@ class SmallHub:
     def __init__(self) -> None:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.refused: queue.Queue[str] = queue.Queue()
-        self.hold = threading.Event()
+        self.hold, self.refusing = threading.Event(), threading.Event()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,6 +43,9 @@ class SmallHub:
                 if hub.hold.is_set():
                     time.sleep(3)
                 signed = "sha256=" + hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+                if hub.refusing.is_set():
+                    self.send_response(503)
+                    return self.end_headers()
                 fine = self.headers["Authorization"] == f"Bearer {TOKEN.decode()}"
                 if fine and hmac.compare_digest(self.headers["X-Hub-Signature"], signed):
                     hub.events.put(json.loads(body))
@@ -47,7 +53,7 @@ class SmallHub:
                 else:
                     hub.refused.put("who are you")
                     self.send_response(401)
-                self.end_headers()
+                return self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -74,6 +80,11 @@ def settings(tmp_path: Path, hub: SmallHub) -> Settings:
     cast = {"url": hub.url, "topic": "north-{reader}", "token_file": tmp_path / "token",
             "secret_file": tmp_path / "secret", "allow_private": True, "timeout_seconds": 2}  # fmt: skip
     return Settings.model_validate({"home": tmp_path / "home", "site": "NORTH", "fhircast": cast})
+
+
+def hub_at(url: str, **values: Any) -> Hub:
+    said = FhircastSettings.model_validate({"url": url, "allow_private": True, **values})
+    return Hub(said, lambda: datetime.now(UTC), lambda: None)
 
 
 def test_the_study_that_a_reader_opens_is_told_with_its_patient(
@@ -103,6 +114,52 @@ def test_next_tells_it_too_and_a_claim_without_opening_or_a_refused_one_does_not
     assert hub.events.empty()
 
 
+def test_a_study_that_was_given_back_or_reported_is_closed(
+    signed_in: SignedIn, sown: Sown, hub: SmallHub
+) -> None:
+    given_back, reported = sown.add(), sown.add()
+    reader, other = signed_in("ann"), signed_in("ben")
+    for uid, act, body in ((given_back, "release", {}), (reported, "report", {"state": "final"})):
+        ok(reader.post(f"/api/v1/studies/{uid}/claim", json={}))
+        assert other.post(f"/api/v1/studies/{uid}/release", json={}).status_code == 409
+        ok(reader.post(f"/api/v1/studies/{uid}/{act}", json=body))
+        said = [hub.events.get(timeout=5)["event"] for _ in range(2)]
+        assert [e["hub.event"] for e in said] == ["imagingstudy-open", "imagingstudy-close"]
+        assert {e["hub.topic"] for e in said} == {"north-ann"}
+        assert said[0]["context"] == said[1]["context"]
+    assert hub.events.empty()
+
+
+def test_readers_are_told_that_the_hub_is_away_and_that_it_is_back(
+    signed_in: SignedIn, sown: Sown, hub: SmallHub, app: Flask
+) -> None:
+    uid, reader = sown.add(), signed_in("ann")
+    away = "The FHIRcast hub does not answer since"
+
+    def newest() -> int:
+        with sown.database.read() as tx:
+            return events.last_event_id(tx)
+
+    def told() -> bool:
+        return any(away in bar["text"] for bar in ok(reader.get("/worklist/rows"))["bars"])
+
+    def soon(wanted: bool) -> None:
+        deadline = time.monotonic() + 10
+        while told() != wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    assert not told()
+    hub.refusing.set()
+    ok(reader.post(f"/api/v1/studies/{uid}/claim", json={}))
+    soon(True)
+    before = newest()
+    hub.refusing.clear()
+    ok(reader.post(f"/api/v1/studies/{uid}/claim", json={}))
+    soon(False)
+    assert newest() > before, "open pages ask again by themselves"
+
+
 def test_a_hub_that_hangs_delays_no_reader(signed_in: SignedIn, sown: Sown, hub: SmallHub) -> None:
     hub.hold.set()
     uids = [sown.add() for _ in range(3)]
@@ -113,19 +170,19 @@ def test_a_hub_that_hangs_delays_no_reader(signed_in: SignedIn, sown: Sown, hub:
 
 
 def test_a_hub_that_is_far_behind_or_gone_loses_what_is_stale(tmp_path: Path) -> None:
-    gone = Hub(FhircastSettings(url="http://127.0.0.1:1/hub", allow_private=True, timeout_seconds=1))
+    gone = hub_at("http://127.0.0.1:1/hub", timeout_seconds=1)
     gone._thread = threading.current_thread()  # nobody takes anything out of the queue
     assert [gone.publish(b"{}") for _ in range(WAITING_MAX + 1)] == [True] * WAITING_MAX + [False]
 
 
 def test_who_does_not_sign_is_refused_by_the_hub_and_triage_goes_on(hub: SmallHub) -> None:
-    plain = Hub(FhircastSettings(url=hub.url, allow_private=True))
+    plain = hub_at(hub.url)
     plain.publish(b'{"event": {}}')
     assert hub.refused.get(timeout=5) == "who are you"
 
 
 def test_settings_that_cannot_work_are_said_at_start(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="cannot be read"):
-        Hub(FhircastSettings(url="https://hub.example/hub", token_file=tmp_path / "none"))
+        hub_at("https://hub.example/hub", allow_private=False, token_file=tmp_path / "none")
     with pytest.raises(Misconfigured):
-        Hub(FhircastSettings(url="http://hub.example/hub"))
+        hub_at("http://hub.example/hub", allow_private=False)

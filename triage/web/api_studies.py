@@ -86,7 +86,7 @@ def claim(call: Call, uid: str) -> dict[str, Any]:
         opened=body.open, rank_shown=body.rank_shown,
     )  # fmt: skip
     if body.open:
-        tell_hub(call, study_id)
+        tell_hub(call, "imagingstudy-open", study_id)
     return one_item(call, uid)
 
 
@@ -99,6 +99,7 @@ def ask(call: Call, uid: str) -> dict[str, Any]:
 def release(call: Call, uid: str) -> dict[str, Any]:
     """Give the study back."""
     read.release(call.tx, uid, call.who.name, call.now, version=call.version)
+    tell_hub(call, "imagingstudy-close", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
 
 
@@ -137,6 +138,7 @@ def report(call: Call, uid: str) -> dict[str, Any]:
     """A report exists: the study is read, its alerts close."""
     body: models.ReportBody = call.body
     read.report(call.tx, uid, call.who.name, call.now, state=body.state, version=call.version)
+    tell_hub(call, "imagingstudy-close", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
 
 

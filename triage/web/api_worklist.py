@@ -11,6 +11,7 @@ from flask import Response, after_this_request
 
 from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
+from triage.hl7.fhir.cast import Kind
 from triage.store import listing, studies, users
 from triage.store.events import last_event_id
 from triage.store.listing import NAMING, READING_ORDER, Filters, Sort
@@ -74,16 +75,16 @@ def next_study(call: Call) -> Any:
     uid = read.next_study(call.tx, call.who.name, call.now)
     if not uid:
         return Response(status=204)
-    tell_hub(call, studies.find_study(call.tx, uid) or 0)
+    tell_hub(call, "imagingstudy-open", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
 
 
-def tell_hub(call: Call, study_id: int) -> None:
-    """Opened in the viewer: a FHIRcast hub hears of it when the act has been committed."""
+def tell_hub(call: Call, kind: Kind, study_id: int) -> None:
+    """Opened in the viewer, or left: a FHIRcast hub hears of it when the act has been committed."""
     hub = call.web.hub
     if hub is None:
         return
-    event = fhircast.opened(call.tx, study_id, call.who.name, hub.settings, new_id, call.now)
+    event = fhircast.context(call.tx, kind, study_id, call.who.name, hub.settings, new_id, call.now)
 
     @after_this_request
     def publish(response: Response) -> Response:

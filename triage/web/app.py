@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,10 +19,11 @@ from pydantic import ValidationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter, UnicodeConverter
 
-from triage.domain.errors import Refused
+from triage.domain.errors import Refused, Unavailable
 from triage.settings import LOOPBACK, Settings
 from triage.store import users
 from triage.store.database import Database
+from triage.store.events import publish
 from triage.web import (
     account,
     admin,
@@ -151,7 +153,9 @@ def create_app(
         Previewer(settings),
         Inlet(settings, database, clock, "web"),
         Provider(settings.oidc) if settings.oidc.issuer else None,
-        Hub(settings.fhircast) if settings.fhircast.url else None,
+        Hub(settings.fhircast, clock, lambda: _refresh_pages(database, clock))
+        if settings.fhircast.url
+        else None,
     )
     app.extensions["triage"] = web
     app.extensions["triage.routes"] = {}
@@ -168,6 +172,12 @@ def create_app(
     present.install(app)
     language.install(app)
     return app
+
+
+def _refresh_pages(database: Database, clock: Clock) -> None:
+    """Open lists ask again: a bar comes or goes."""
+    with suppress(Unavailable), database.write() as tx:
+        publish(tx, clock(), "worklist")
 
 
 def _only_declared_routes() -> None:

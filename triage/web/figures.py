@@ -33,6 +33,14 @@ def bars(call: Call, degraded: Sequence[dict[str, Any]]) -> list[dict[str, str]]
         said[0]["text"] += " " + _on_call(call)
     if any(d["part"] == "queue" for d in degraded):
         said += _models_down(call)
+    hub = call.web.hub
+    if hub is not None and hub.away_since is not None:
+        text = _(
+            "The FHIRcast hub does not answer since %(at)s: viewer and dictation may still show another study. Look at "
+            "the patient's name there.",
+            at=clock(hub.away_since),
+        )
+        said.append({"kind": "stale", "text": text})
     return said
 
 

@@ -1,7 +1,8 @@
-"""Tells a FHIRcast hub which study a reader opened, so that viewer and dictation follow (standards 7.4).
+"""Tells a FHIRcast hub which study a reader opened or left, so that viewer and dictation follow (standards 7.4).
 
 Once and at once, or not at all: an opening that comes late would lead another program to a study that the reader has
-left. A hub that is slow or dead delays nobody; what it did not take is dropped and logged.
+left. A hub that is slow or dead delays nobody; what it did not take is dropped and logged, and readers are told that the
+hub is away, since their viewer may still show the study before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hmac
 import json
 import queue
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from sqlalchemy import Connection
 from triage.channels.http import HttpPeer
 from triage.channels.protocol import Outcome
 from triage.domain.errors import Misconfigured
-from triage.hl7.fhir.cast import open_event
+from triage.hl7.fhir.cast import Kind, context_event
 from triage.log import get_logger
 from triage.settings import FhircastSettings
 from triage.store.fhir import Wanted
@@ -30,26 +32,38 @@ WAITING_MAX = 20  # openings on their way; more than so many are stale
 log = get_logger()
 
 
-def opened(
-    tx: Connection, study_id: int, reader: str, settings: FhircastSettings, ids: NewId, now: datetime
+def context(
+    tx: Connection,
+    kind: Kind,
+    study_id: int,
+    reader: str,
+    settings: FhircastSettings,
+    ids: NewId,
+    now: datetime,
 ) -> bytes | None:
-    """The event that this reader opened this study; None for one that the FHIR view does not show."""
+    """The event that this reader opened or left this study; None for one that the FHIR view does not show."""
     found = fhir.find(tx, "ImagingStudy", Wanted(id=study_id, limit=1))
     if not found:
         return None
     patient = str(found[0].get("subject", {}).get("reference", ""))
     who = fhir.find(tx, "Patient", Wanted(id=fhir.row_id(patient, "Patient"), limit=1)) if patient else []
     topic = settings.topic.replace("{reader}", reader)
-    event = open_event(found[0], who[0] if who else None, topic, ids(), now)
+    event = context_event(kind, found[0], who[0] if who else None, topic, ids(), now)
     return json.dumps(event, sort_keys=True).encode()
 
 
 class Hub:
     """The way to one hub, with a thread of its own that starts with the first event."""
 
-    def __init__(self, settings: FhircastSettings) -> None:
-        """raises  Misconfigured when the address or a file of the settings cannot be used"""
-        self.settings = settings
+    def __init__(
+        self, settings: FhircastSettings, clock: Callable[[], datetime], changed: Callable[[], None]
+    ) -> None:
+        """changed  called by the hub's thread when it went away or came back
+
+        raises  Misconfigured when the address or a file of the settings cannot be used
+        """
+        self.settings, self._clock, self._changed = settings, clock, changed
+        self.away_since: datetime | None = None
         self._peer = HttpPeer(
             settings.url, timeout_seconds=settings.timeout_seconds, allow_private=settings.allow_private
         )
@@ -75,8 +89,12 @@ class Hub:
         while True:
             event = self._waiting.get()
             answer = self._peer.post(event, self._headers(event))
-            if answer.outcome is not Outcome.DELIVERED:
+            taken = answer.outcome is Outcome.DELIVERED
+            if not taken:
                 log.warning("fhircast.not_taken", detail=answer.detail, fix="fhircast in the settings")
+            if taken != (self.away_since is None):
+                self.away_since = None if taken else self._clock()
+                self._changed()
 
     def _headers(self, event: bytes) -> dict[str, str]:
         headers = {"Content-Type": "application/json"}
