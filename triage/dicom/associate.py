@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from triage.dicom import services
+from triage.dicom.reactor import close_gap
 from triage.domain.errors import Misconfigured, Unavailable
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # files leave as they are, piece by piece
@@ -90,6 +91,7 @@ def associate(
         evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
     )
     if association.is_established:
+        close_gap(association)
         return association
     if association.is_rejected:
         answer = association.acceptor.primitive

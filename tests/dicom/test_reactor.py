@@ -1,0 +1,81 @@
+"""Every answer is heard by who asked, however slowly the reactor of pynetdicom gets its turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
+
+from triage.dicom.associate import Remote, associate
+from triage.dicom.reactor import Checkpoint
+from triage.dicom.services import VERIFICATION
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    ae = AE("ARCHIVE")
+    ae.add_supported_context(VERIFICATION)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    yield Remote(host="127.0.0.1", port=server.server_address[1], timeout_seconds=2)
+    server.shutdown()
+
+
+class Greedy(Checkpoint):
+    """Let through, the reactor looks for a message for a while before it goes on: with a plain Event it takes answers."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        passed = super().wait(timeout)
+        until = time.monotonic() + 0.02
+        while not self._association.dimse.msg_queue.qsize() and time.monotonic() < until:
+            pass
+        return passed
+
+
+def test_an_answer_is_never_taken_by_the_reactor(remote: Remote) -> None:
+    association = associate(remote, [build_context(VERIFICATION)])
+    association._reactor_checkpoint = Greedy(association)
+    answers = [association.send_c_echo().get("Status") for _ in range(20)]
+    association.release()
+    assert answers == [0] * 20
+    assert association.is_released
+
+
+def test_an_association_of_ours_has_the_gap_closed_and_ends_as_ever(remote: Remote) -> None:
+    association = associate(remote, [build_context(VERIFICATION)])
+    assert isinstance(association._reactor_checkpoint, Checkpoint)
+    association.abort()
+    association.join(5)
+    assert not association.is_alive()
+    association._reactor_checkpoint.clear()  # nobody is left to be waited for
+
+
+def test_the_reactor_itself_is_not_made_to_wait_for_itself(remote: Remote) -> None:
+    association = associate(remote, [build_context(VERIFICATION)])
+    association.network_timeout = 0.2  # then the reactor releases or aborts by itself
+    association.join(10)
+    assert not association.is_alive()
+
+
+def test_who_clears_waits_until_the_reactor_rests() -> None:
+    class Reactor(threading.Thread):
+        rounds = 0
+
+        def run(self) -> None:
+            while self.rounds < 2_000:
+                checkpoint.wait()
+                self.rounds += 1
+
+    reactor = Reactor(daemon=True)
+    checkpoint = Checkpoint(reactor)  # type: ignore[arg-type]
+    reactor.start()
+    while reactor.is_alive():
+        checkpoint.clear()
+        before = reactor.rounds
+        time.sleep(0.0005)
+        assert reactor.rounds == before
+        checkpoint.set()
+        time.sleep(0)
