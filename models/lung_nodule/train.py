@@ -1,10 +1,15 @@
 """Trains, calibrates and releases the lung-nodule detector.
 
-    python models/lung_nodule/train.py both    --data ../shared/data/ct --work DIR --minutes 60
-    python models/lung_nodule/train.py both    --data ../shared/data/ct --work DIR --minutes 8 --device cuda --producers 12
-    python models/lung_nodule/train.py release --data ../shared/data/ct --work DIR --version 1.0.0 --judges 1
+With `.venv/bin/python models/lung_nodule/` before it, the first command is all it takes on one GPU (25 minutes; 12 to
+16 cores feed it), the third on one or two cores:
 
-`finder` and `judge` train one of the two; with --luna16 instead of (or beside) --data from scans in that layout.
+    train.py both    --luna16 LUNA16 --work DIR --minutes 25 --device cuda --producers 12 --judges 3
+    train.py both    --data ../shared/data/ct --work DIR --minutes 25 --device cuda --producers 12
+    train.py both    --data ../shared/data/ct --work DIR --minutes 60
+    train.py release --luna16 LUNA16 --work DIR --version 2.0.0 --judges 3
+
+--luna16 and --data may be given together. `release` calibrates on the val part of what it is given (LUNA16: subset 8; subset
+9 stays unseen), writes models/lung_nodule/VERSION and needs no GPU. `finder` and `judge` train one of the two.
 DIR keeps the weights between the steps; a step that finds its own weights there goes on from them. --minutes counts
 from the start of the program, reading included.
 """

@@ -1,12 +1,15 @@
 """What the CT training draws: insertion keeps its word about place and size, and LUNA16's layout is read as it is."""
 
 import csv
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from triage.detectors._grid import Grid, canonical
 from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
@@ -85,26 +88,22 @@ def test_nothing_is_drawn_where_there_is_no_lung_or_where_it_could_not_be_seen()
 
 
 @pytest.fixture(scope="module")
-def luna(tmp_path_factory):
-    """Two phantoms as subset0 and subset8 of a folder in LUNA16's layout."""
+def scan(tmp_path_factory):
+    """A phantom, read from subset0 of a folder in LUNA16's layout."""
     folder = tmp_path_factory.mktemp("luna16")
-    rows = []
-    for subset, seed in ((0, 41), (8, 42)):
-        thorax = make_thorax(seed, nodules=[NoduleSpec(14.0)])
-        volume = render_volume(thorax, slices=80, size_px=192)
-        (folder / f"subset{subset}").mkdir()
-        grid = canonical(volume.hu, volume.affine)
-        cases.write_mhd(folder / f"subset{subset}" / f"1.2.{seed}.mhd", Grid(grid.hu, grid.affine))
-        rows += [[f"1.2.{seed}", *center, d] for center, d, _, _ in nodule_truth(thorax)]
+    thorax = make_thorax(41, nodules=[NoduleSpec(14.0)])
+    volume = render_volume(thorax, slices=80, size_px=192)
+    (folder / "subset0").mkdir()
+    grid = canonical(volume.hu, volume.affine)
+    cases.write_mhd(folder / "subset0" / "1.2.41.mhd", Grid(grid.hu, grid.affine))
     with (folder / "annotations.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"])
-        writer.writerows(rows)
-    return folder
+        writer.writerows(["1.2.41", *center, d] for center, d, _, _ in nodule_truth(thorax))
+    return next(data.luna16_scans(folder, range(1), seed=0))
 
 
-def test_scans_in_the_luna16_layout_become_training_blocks_with_the_nodule_in_place(luna):
-    scan = next(data.luna16_scans(luna, range(1), seed=0))
+def test_scans_in_the_luna16_layout_become_training_blocks_with_the_nodule_in_place(scan):
     assert scan.name == "1.2.41"
     assert len(scan.known) == 1
     sampler = data.Sampler([scan], None, [], seed=5)
@@ -166,30 +165,58 @@ def test_half_of_the_poses_leave_every_voxel_as_it_was():
 
 
 @pytest.fixture
-def drawing(luna, monkeypatch):
-    """One producer over the miniature in LUNA16's layout."""
+def no_compiler(monkeypatch):
+    """torch's optimizers import its compiler to tell it to stay away: 7 s of processor for nothing."""
+    stub = SimpleNamespace(disable=lambda step, *_, **__: step, graph_break=lambda: None)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", stub)
+    monkeypatch.setitem(vars(torch), "_dynamo", stub)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_what_is_kept_has_left_the_random_beginning_behind_after_a_hundred_steps(tmp_path):
+    module = torch.nn.Conv3d(1, 1, 1)
+    torch.nn.init.constant_(module.weight, 100.0)
+    net = finder.Averaged(module, torch.zeros(1, 1, 1, 1, 1), tmp_path / "none", (0.1, 0.1), 0.0)
+    for _ in range(100):
+        net.learn(module.bias.square().sum(), 0.0, warm=1)
+        torch.nn.init.constant_(module.weight, 1.0)
+    net.save()
+    kept = load_file(tmp_path / "none")["weight"].item()
+    assert kept == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.fixture
+def drawing(scan, monkeypatch, no_compiler):
+    """One producer over the miniature in LUNA16's layout, and networks small enough for a test."""
     monkeypatch.setattr(looks, "FLOOR", -9.0)  # a finder that has learnt nothing yet names places, too
-    waiting = data.luna16_scans(luna, range(1), seed=0)
-    hosts = data.Hosts([next(waiting)], None)
-    crew = producers.Producers(data.Sampler(hosts.scans, None, [], 5), hosts, None, 1, 7)
+    monkeypatch.setattr(finder, "WIDTHS", (4, 8, 12))
+    monkeypatch.setattr(judge, "WIDTHS", (4, 8, 12))
+    crew = producers.Producers(data.Sampler([scan], None, [], 5), data.Hosts([scan], None), None, 1, 7)
     yield crew
     crew.close()
 
 
-def test_finder_and_judge_learn_from_what_a_producer_draws_and_go_on_from_their_weights(
-    drawing, tmp_path, monkeypatch
+def test_finder_and_judges_learn_from_what_a_producer_draws_and_go_on_from_their_weights(
+    drawing, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(finder, "FIRST", 8)
     monkeypatch.setattr(judge, "FIRST", 1)
     monkeypatch.setitem(finder.POOL, "cpu", 16)
     monkeypatch.setitem(judge.POOL, "cpu", (64, 64))
     saved = tmp_path / "finder.safetensors"
+    losses = []
     for _ in range(2):
-        learnt, early = finder.train_finder(drawing, saved, minutes=0.03, device="cpu", seed=1, batch=2)
-        assert saved.stat().st_size > 1_000_000
+        learnt, early = finder.train_finder(drawing, saved, minutes=0.02, device="cpu", seed=1, batch=2)
+        losses.append(float(re.search(r"finder step 1 .* focal ([0-9.]+)", capsys.readouterr().out)[1]))
+    assert losses[1] < losses[0]
+    drawing.want_looks()
+    while not early:
+        drawing.serve(learnt)
+        early = [arrays for kind, arrays in drawing.take(0.05) if kind == "looks"]
     paths = [tmp_path / "judge1.safetensors", tmp_path / "judge2.safetensors"]
-    judge.train_judges(drawing, learnt, [], paths, minutes=0.12, device="cpu", seed=1, batch=6, early=early)
-    assert all(p.exists() for p in paths)
+    judge.train_judges(drawing, learnt, [], paths, minutes=0.01, device="cpu", seed=1, batch=6, early=early)
+    assert "judge step 1 loss" in capsys.readouterr().out
+    assert load_file(paths[0]).keys() == load_file(paths[1]).keys()
     assert paths[0].read_bytes() != paths[1].read_bytes()
 
 
