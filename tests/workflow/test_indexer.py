@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from tests.workflow.desk import Desk as Department
 from triage.dicom.folder import IncomingFolder, abandoned
 from triage.dicom.header import read_header
 from triage.dicom.receiver_config import ReceivedObject
-from triage.domain.errors import Unavailable
+from triage.domain.errors import Refused, Unavailable
 from triage.store import schema
 from triage.store.spool import Spool
 from triage.workflow import indexer
@@ -210,11 +212,12 @@ def test_a_database_that_is_away_delays_and_then_refuses_new_promises(
 ) -> None:
     slices = builders.save_all(builders.ct_slices(4), tmp_path / "ct")
     objects = [acknowledged(table.spool, s, f"1-x.{n}.part") for n, s in enumerate(slices)]
-    away = [True]
+    away, tried = [True], threading.Event()
     sound = indexer._commit
 
     def commit(desk: Desk, group):  # type: ignore[no-untyped-def]
         if away[0]:
+            tried.set()
             raise Unavailable("the database does not answer")
         return sound(desk, group)
 
@@ -226,6 +229,7 @@ def test_a_database_that_is_away_delays_and_then_refuses_new_promises(
         working.put(received)
     with pytest.raises(Unavailable):
         working.put(objects[3])
+    assert tried.wait(10)
     away[0] = False
     deadline = time.monotonic() + 10
     while count(table, schema.instance) < 3:
@@ -257,3 +261,81 @@ def test_a_folder_that_cannot_be_flushed_ends_the_process_and_loses_nothing(
     with abandoned(table.spool.incoming) as left:
         assert recover(table, left) == 1
     assert is_ours(table, received)
+
+
+# --- the odd ends of a transfer ----------------------------------------------------------------------------------
+
+
+def test_a_series_that_cannot_be_judged_at_its_end_costs_no_other_and_no_index(
+    table: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = builders.ct_slices(4)
+    for number, ds in enumerate(slices):  # two series of two
+        ds.SeriesInstanceUID = f"{ds.StudyInstanceUID}.{5 + number // 2}"
+    paths = builders.save_all(slices, tmp_path / "ct")
+    index(table, [acknowledged(table.spool, path, f"1-x.{n}.part") for n, path in enumerate(paths)])
+    judged = []
+    sound = indexer.complete_series
+
+    def judge(tx, series_id, *rest):  # type: ignore[no-untyped-def]
+        judged.append(series_id)
+        if len(judged) == 1:
+            raise Refused("two patients in one series")
+        return sound(tx, series_id, *rest)
+
+    monkeypatch.setattr(indexer, "complete_series", judge)
+    working = Indexer(table, pytest.fail)
+    working.ended("a", aborted=False)
+    working.close()
+    assert len(judged) == 2
+
+
+def test_who_is_asked_to_stop_while_the_database_is_away_stops_and_leaves_the_seals(
+    table: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = builders.save_all(builders.ct_slices(1), tmp_path / "ct")
+    received = acknowledged(table.spool, source)
+    tried = threading.Event()
+
+    def away(*_: object) -> None:
+        tried.set()
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(indexer, "_commit", away)
+    working = Indexer(table, pytest.fail)
+    working.put(received)
+    assert tried.wait(20)
+    working.close()
+    monkeypatch.undo()
+    assert count(table, schema.instance) == 0
+    assert recover(table, [received.path]) == 1 == count(table, schema.instance)
+
+
+def test_a_sealed_file_that_cannot_be_read_is_kept_under_another_name(table: Desk, tmp_path: Path) -> None:
+    """Sealed by other code than ours, or read by a version that knew more."""
+    (source,) = builders.save_all(builders.ct_slices(1), tmp_path / "ct")
+    data = b"no DICOM at all" * 20
+    strange = replace(
+        acknowledged(table.spool, source), digest=hashlib.sha256(data).hexdigest(), size=len(data)
+    )
+    strange.path.write_bytes(data + seal(strange))
+    assert recover(table, [strange.path]) == 0
+    assert [p.name for p in table.spool.aside.iterdir()] == [f"{strange.digest}.unreadable"]
+
+
+def test_where_nothing_is_to_settle_nothing_is_flushed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Spool, "sync_objects", lambda _: pytest.fail("a flush for nothing"))
+    settle(spool, [])
+
+
+def test_an_empty_file_was_never_acknowledged(table: Desk) -> None:
+    empty = table.spool.incoming / "1-x.0.part"
+    empty.touch()
+    assert recover(table, [empty]) == 0 == count(table, schema.instance)
+
+
+def test_the_end_of_a_transfer_that_brought_nothing_changes_nothing(table: Desk) -> None:
+    working = Indexer(table, pytest.fail)
+    working.ended("nobody", aborted=True)
+    working.close()
+    assert count(table, schema.series) == 0

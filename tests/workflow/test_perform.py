@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from tests.factories import a_finding, uid
 from tests.workflow.desk import Desk
 from tests.workflow.door import listed
 from triage.dicom.ups import PULL
+from triage.domain.errors import Unavailable
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.settings import PerformSettings, PullSettings, Settings
 from triage.store import outputs, peers, pulls, tasks
-from triage.workflow.perform import Performer
+from triage.workflow.perform import Performer, PerformThread
 
 CAD = "110004"
 
@@ -222,3 +224,75 @@ def test_a_step_that_was_taken_away_is_lost_and_said_so(
     published(desk, run)
     turn(desk, performer)
     assert desk.rows("task")[0]["state"] == "lost" and "task.lost" in desk.acts()
+
+
+def test_a_step_that_still_waits_is_told_how_far_it_is_once(
+    desk: Desk, manager: Manager, performer: Performer
+) -> None:
+    step = manager.add(1)
+    turn(desk, performer)
+    desk.receive()
+    for _ in range(2):
+        turn(desk, performer)
+    (row,) = desk.rows("task")
+    told = manager.steps[step].ProcedureStepProgressInformationSequence[0]
+    assert row["state"] == "claimed" and row["percent"] == int(told.ProcedureStepProgress) > 0
+    assert manager.steps[step].ProcedureStepState == "IN PROGRESS"
+
+
+def test_a_step_without_a_list_of_its_images_means_the_whole_study(
+    desk: Desk, manager: Manager, tmp_path: Path, performer: Performer
+) -> None:
+    step = manager.add(1)
+    del manager.steps[step].InputInformationSequence
+    asking = a_performer(desk, tmp_path, pull="main")
+    turn(desk, asking)
+    turn(desk, asking)
+    with desk.database.read() as tx:
+        (wanted,) = pulls.wanted(tx, "main", desk.clock())
+    assert wanted["study_instance_uid"] == wanted["series_instance_uid"] == uid(1)
+    ((run, _),) = desk.receive().wake
+    desk.analyse(run)
+    published(desk, run)
+    turn(desk, asking)
+    assert manager.steps[step].ProcedureStepState == "COMPLETED"
+
+
+def test_a_report_of_a_run_that_was_overtaken_meanwhile_is_not_shown(
+    desk: Desk, manager: Manager, performer: Performer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = manager.add(1)
+    ((run, _),) = desk.receive().wake
+    desk.analyse(run)
+    published(desk, run)
+    monkeypatch.setattr(outputs, "completed", lambda *_: None)
+    turn(desk, performer)
+    turn(desk, performer)
+    ds = manager.steps[step]
+    assert ds.ProcedureStepState == "COMPLETED"
+    assert not ds.UnifiedProcedureStepPerformedProcedureSequence[0].OutputInformationSequence
+
+
+class Turns:
+    """A performer whose turns are counted; each raises the next of `errors`."""
+
+    def __init__(self, *errors: Exception) -> None:
+        config = PerformSettings(name="ris", peer="ris")
+        self.config = config.model_copy(update={"interval_seconds": 0.001})
+        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
+
+    def turn(self) -> None:
+        self.taken += 1
+        if self.errors:
+            raise self.errors.pop()
+        self.enough.set()
+
+
+def test_whatever_a_turn_runs_into_the_next_one_comes_when_we_lead() -> None:
+    turns, leads = Turns(Unavailable("down"), KeyError("a mistake of ours")), iter([False, True])
+    thread = PerformThread(turns, lambda: next(leads, True))  # type: ignore[arg-type]
+    thread.start()
+    assert turns.enough.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert turns.taken >= 3 and not thread.is_alive()

@@ -17,11 +17,13 @@ from tests.workflow.test_publish import Bench
 from triage.dicom import commitment
 from triage.dicom.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Report
 from triage.dicom.objects import kos, sr
-from triage.domain.dispatch import COMMIT_RETRY
+from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX
+from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import OutletSettings, Settings
-from triage.store import audit, dispatches, peers, reading, studies
+from triage.store import audit, dispatches, peers, reading, schema, studies
 from triage.store.database import Database
-from triage.workflow.sending import Sender, SenderThread, settle_report
+from triage.workflow import sending
+from triage.workflow.sending import COMMIT_AWAY, Sender, SenderThread, service_of, settle_report
 from triage.workflow.site import Site
 
 
@@ -265,3 +267,131 @@ def test_a_peer_that_is_new_gets_the_last_days_objects_and_no_older_ones(
         way.bench.publisher.turn()
         assert way.sender.turn() == 2
         assert len(way.bench.rows()) == 4 and len(pacs.stored) == 2
+
+
+# --- what does not leave, and who turns a sender ------------------------------------------------------------------
+
+
+def test_an_object_whose_file_is_gone_is_refused_and_the_others_leave(
+    database: Database, tmp_path: Path
+) -> None:
+    with a_pacs() as pacs:
+        way = Way(database, tmp_path, pacs.port)
+        files = {o["kind"]: way.settings.outputs / o["path"] for o in way.bench.rows()}
+        files["sr"].unlink()
+        way.sender.turn()
+        assert way.states() == {"sr": "refused", "kos": "sent"}
+        assert way.rows()["sr"]["detail"] == "its file is gone"
+        files["kos"].unlink()
+        with database.write() as tx:
+            dispatches.again(tx, way.rows()["sr"]["output_id"], way.clock())
+        way.sender.turn()  # nothing is left to send
+        assert way.states()["sr"] == "refused"
+
+
+def test_after_two_days_of_silence_a_person_is_told(database: Database, tmp_path: Path) -> None:
+    way = Way(database, tmp_path, 1)
+    assert way.sender.turn() == 2
+    with database.write() as tx:
+        tx.execute(schema.dispatch.update().values(attempts=SEND_ATTEMPTS_MAX - 1))
+    way.clock.advance(3_601)
+    assert way.sender.turn() == 2
+    assert way.states() == {"sr": "parked", "kos": "parked"}
+    assert way.sender.turn() == 0
+
+
+def test_a_token_that_cannot_be_read_costs_waiting_with_the_reason(
+    database: Database, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    way = Way(database, tmp_path, 1, by="stow", url="http://127.0.0.1:1/dicom-web", token_file=token)
+    way.sender.turn()
+    row = way.rows()["sr"]
+    assert row["state"] == "wanted" and str(token) in row["detail"]
+    token.write_text("secret\n")
+    assert service_of(way.settings, way.outlet).token == "secret"
+    way.clock.advance(60)
+    way.sender.turn()
+    assert way.rows()["sr"]["attempts"] == 2 and str(token) not in way.rows()["sr"]["detail"]
+
+
+def test_our_certificate_is_shown_to_a_web_service_when_a_site_has_its_own_authority(tmp_path: Path) -> None:
+    outlet = OutletSettings(peer="PACS", by="stow", url="https://pacs.example/dicom-web")
+    assert service_of(Settings(home=tmp_path), outlet).tls is None
+    home = Settings(home=tmp_path, dicom={"tls_ca": tmp_path / "gone.pem"})
+    with pytest.raises(Misconfigured, match="gone"):
+        service_of(home, outlet)
+
+
+def test_an_archive_that_went_away_is_asked_for_commitment_later(database: Database, tmp_path: Path) -> None:
+    with a_pacs(commits=True) as pacs:
+        way = Way(database, tmp_path, pacs.port)
+        way.sender.turn()
+    asking = OutletSettings(peer="PACS", timeout_seconds=5, commitment=True)
+    with database.write() as tx:
+        tx.execute(schema.dispatch.update().values(next_attempt_at=way.clock()))
+    Sender(database, way.settings, asking, way.clock).turn()
+    row = way.rows()["sr"]
+    assert (row["state"], row["transaction_uid"], row["commit_attempts"]) == ("sent", "", 0)
+    assert "no association" in row["detail"]
+    assert row["next_attempt_at"] - way.clock() == COMMIT_AWAY
+
+
+def test_a_report_that_leaves_an_object_out_has_it_asked_for_again(
+    database: Database, tmp_path: Path
+) -> None:
+    with a_pacs() as pacs:
+        way = Way(database, tmp_path, pacs.port)
+        way.sender.turn()
+    made = {o["kind"]: o["sop_instance_uid"] for o in way.bench.rows()}
+    with database.write() as tx:
+        tx.execute(schema.dispatch.update().values(transaction_uid="1.2.3"))
+        report = Report("1.2.3", frozenset(), {made["kos"]: 0x0213})
+        assert settle_report(tx, report, way.clock())
+    assert way.states() == {"sr": "sent", "kos": "parked"}  # 0213: sending it again would not help
+    assert way.rows()["kos"]["detail"] == "not committed: reason 0213"
+    assert way.rows()["sr"]["transaction_uid"] == ""
+
+
+def test_what_two_publishers_sent_at_once_is_noted_once(database: Database, tmp_path: Path) -> None:
+    with a_pacs() as pacs:
+        way = Way(database, tmp_path, pacs.port)
+        way.sender._want()
+        with database.read() as tx:
+            due = dispatches.due_to_send(tx, "PACS", way.clock(), 9)
+        way.sender._send(due)
+        way.sender._send(due)  # the other's view of the same moment
+    assert way.states() == {"sr": "sent", "kos": "sent"}
+    with database.read() as tx:
+        assert [e["act"] for e in audit.events(tx)].count("output.stored") == 2
+
+
+class Turns:
+    """A sender whose turns are counted; each raises the next of `errors`."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
+
+    def turn(self) -> int:
+        self.taken += 1
+        if self.errors:
+            raise self.errors.pop()
+        self.enough.set()
+        return 0
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("the database does not answer"), KeyError("a mistake of ours")]
+)
+def test_whatever_a_turn_runs_into_the_next_one_comes_when_we_lead(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("POLL_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(sending, pause, 0.001)
+    turns, leads = Turns(error), iter([False, True])
+    thread = SenderThread(turns, "PACS", lambda: next(leads, True))  # type: ignore[arg-type]
+    thread.start()
+    assert turns.enough.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert turns.taken >= 2 and not thread.is_alive()

@@ -43,6 +43,7 @@ WANT_BATCH = 500
 WANTED_FOR = timedelta(days=1)  # an object that is older is not sent to a peer that was added since
 LOOK_AGAIN = timedelta(minutes=10)  # an id may become visible after a higher one has
 POLL_SECONDS = 1.0
+REST_SECONDS = 10.0  # after a turn that was not possible
 COMMIT_AWAY = timedelta(minutes=5)  # a peer that could not be asked for commitment is asked again
 log = get_logger()
 
@@ -235,10 +236,10 @@ class SenderThread(threading.Thread):
                 wait = 0.0 if self._sender.turn() == BATCH else POLL_SECONDS
             except TriageError as error:
                 log.warning("duty.not_possible", name=self.name, error=str(error))
-                wait = 10.0
+                wait = REST_SECONDS
             except Exception:
                 log.error("duty.failed", name=self.name, exc_info=True)
-                wait = 10.0
+                wait = REST_SECONDS
 
 
 def service_of(settings: Settings, outlet: OutletSettings) -> stow_send.Service:
