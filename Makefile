@@ -40,9 +40,9 @@ lint: install-test ## style, types, import rule
 bench: install-test ## published figures (ONLY=name), each command in bench/
 	$(PY) -m bench $(ONLY)
 
-docs: install-test ## reference pages from the code, and the picture of the worklist
+docs: install-test ## reference pages from the code, and the pictures of the pages
 	$(PY) -m tests.reference_pages
-	$(PY) -m tests.web.picture docs/images/worklist.png
+	$(PY) -m tests.web.picture docs/images
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

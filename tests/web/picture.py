@@ -1,4 +1,4 @@
-"""The README's picture of the worklist: `python -m tests.web.picture docs/images/worklist.png`. Fake names, a phantom."""
+"""The pictures of the documentation: `python -m tests.web.picture docs/images`. Fake names, a phantom."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -21,11 +22,20 @@ from triage.phantom.identity import identity_for
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_radiograph
 from triage.settings import Settings
+from triage.store import events
 from triage.store.spool import Spool
 from triage.web.app import create_app
 from triage.workflow import accounts, read
 
 SIZE = {"width": 1680, "height": 860}
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+PARTS = ("receiver", "hl7", "worker-stat", "worker-routine", "relay", "scheduler", "publisher", "web")
+# (file, user, path, size, theme): pages as they come, beside the list with its open panel
+PAGES = (
+    ("worklist-phone", "ann", "/worklist", PHONE, "light"), ("on-call", "ann", "/m", PHONE, "dark"),
+    ("qa", "qa", "/qa", DESK, "light"), ("health", "admin", "/admin/health", DESK, "dark"),
+    ("policies", "admin", "/admin/policies", DESK, "light"),
+)  # fmt: skip
 FILM_PX = 2000
 SEED = 11
 OTHERS = (
@@ -82,6 +92,7 @@ def a_night(sown: Sown, film_digest: str) -> None:
 
 
 def take(target: Path, chromium: str) -> None:
+    """Every picture into the folder `target`."""
     folder, now = Path(tempfile.mkdtemp()), datetime.now(UTC)
     settings = Settings(home=folder / "home", site="NORTH")
     film = write_radiograph(
@@ -96,15 +107,24 @@ def take(target: Path, chromium: str) -> None:
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"
-    with sown.database.write() as tx:
-        cookie = {"name": "triage_session", "value": accounts.sign_in(tx, "ann", now).secret, "url": base}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport=SIZE, color_scheme="dark")  # type: ignore[arg-type]
-        context.add_cookies([cookie])  # type: ignore[list-item]
-        page = context.new_page()
-        page.goto(f"{base}/worklist")
-        page.wait_for_selector(".rows table[data-loaded]")
+
+        def page_of(user: str, path: str, size: dict[str, int], theme: str) -> Any:
+            context = browser.new_context(viewport=size, color_scheme=theme)  # type: ignore[arg-type]
+            with sown.database.write() as tx:
+                for part in PARTS:
+                    events.beat(tx, part, 4242, datetime.now(UTC))
+                secret = accounts.sign_in(tx, user, datetime.now(UTC)).secret
+            context.add_cookies([{"name": "triage_session", "value": secret, "url": base}])
+            page = context.new_page()
+            page.goto(base + path)
+            if path == "/worklist":
+                page.wait_for_selector(".rows table[data-loaded]")
+            page.wait_for_timeout(500)
+            return page
+
+        page = page_of("ann", "/worklist", SIZE, "dark")
         for key in "j", "Enter":
             page.keyboard.press(key)
         page.wait_for_selector("#panel header")
@@ -112,10 +132,15 @@ def take(target: Path, chromium: str) -> None:
         page.wait_for_selector("#panel img[src]")
         page.wait_for_selector(".toast", state="detached")
         page.wait_for_timeout(500)
-        shot = page.screenshot()
+        _keep(page.screenshot(), target / "worklist.png")
+        for name, user, path, size, theme in PAGES:
+            _keep(page_of(user, path, size, theme).screenshot(), target / f"{name}.png")
         browser.close()
     app.extensions["triage"].feed.stop()
     server.shutdown()
+
+
+def _keep(shot: bytes, target: Path) -> None:
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     # Two bits less a channel: not seen here, and a third of the bytes.
     picture.point(lambda v: min(255, (v + 2) // 4 * 4)).save(target, optimize=True)  # type: ignore[operator]

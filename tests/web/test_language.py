@@ -89,6 +89,7 @@ PAGES = (
     ("auditor", "/audit"), ("admin", "/admin/health"), ("admin", "/admin/policies"),
     ("admin", "/admin/users"), ("admin", "/admin/peers"), ("admin", "/admin/routes"), ("admin", "/admin/releases"),
     ("admin", "/admin/rules?finding=nodule&ordered=STAT"),
+    ("admin", "/admin/messages"), ("admin", "/admin/escalation"), ("lead", "/double-reads"),
     ("lead", "/qa/replay?source=model&readers=2&minutes=5&arrivals=8"),
 )  # fmt: skip
 

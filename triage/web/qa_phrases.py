@@ -47,6 +47,7 @@ QA, auditor
 admin, QA
 lead, auditor
 # studies waited beyond their bound
+# study waited beyond its bound
 an alert climbed to the last step of the ladder
 # alerts a reader-hour
 Alarm for critical findings

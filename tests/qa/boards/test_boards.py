@@ -102,7 +102,7 @@ def test_who_waits_beyond_the_bound_rings(tx: Connection, department: Department
     late = department.study(0, order="STAT", opened_after=61.0)
     department.study(5, order="STAT", opened_after=59.0)
     two = chart(tx, 2)
-    assert two.alarm == "1 studies waited beyond their bound"
+    assert two.alarm == "1 study waited beyond its bound"
     assert rows(two, **{"beyond bound": "yes"})[0]["seconds"] == 3660.0 and two.studies[0] == [late]
 
 

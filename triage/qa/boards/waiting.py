@@ -69,13 +69,19 @@ def longest(facts: Facts) -> Chart:
         "allows. Alarm: any",
         columns=("seconds", "order", "class", "now", "beyond bound"), rows=rows,
         studies={i: [s.study_id] for i, (_, s) in enumerate(waited[:20])},
-        alarm=f"{beyond} studies waited beyond their bound" if beyond else "",
+        alarm=_beyond_words(beyond),
         svg=charts.intervals(
             "Share that waited beyond the bound of the class",
             [charts.Bar(r["class"], r["beyond"]["value"], r["beyond"]["low"], r["beyond"]["high"],
                         f"{r['beyond']['count']} of {r['beyond']['n']}") for r in over],
         ) if facts.studies else "",
     )  # fmt: skip
+
+
+def _beyond_words(count: int) -> str:
+    if count == 1:
+        return "1 study waited beyond its bound"
+    return f"{count} studies waited beyond their bound" if count else ""
 
 
 def _words(s: StudyFacts, facts: Facts) -> tuple[str, ...]:
