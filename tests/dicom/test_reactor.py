@@ -53,6 +53,14 @@ def test_an_association_of_ours_has_the_gap_closed_and_ends_as_ever(remote: Remo
     association._reactor_checkpoint.clear()  # nobody is left to be waited for
 
 
+def test_a_flag_that_was_left_down_holds_no_release_up(remote: Remote) -> None:
+    association = associate(remote, [build_context(VERIFICATION)])
+    association._reactor_checkpoint.clear()
+    association._is_paused = False
+    association.release()
+    assert association.is_released
+
+
 def test_the_reactor_itself_is_not_made_to_wait_for_itself(remote: Remote) -> None:
     association = associate(remote, [build_context(VERIFICATION)])
     association.network_timeout = 0.2  # then the reactor releases or aborts by itself

@@ -30,9 +30,13 @@ class Checkpoint(threading.Event):
         with self._turn:
             super().clear()
         reactor = self._association
-        while threading.current_thread() is not reactor and reactor.is_alive():
-            if self._rests.wait(LOOK_SECONDS):
-                return
+        if threading.current_thread() is reactor:
+            return
+        while not self._rests.wait(LOOK_SECONDS) and reactor.is_alive():
+            pass
+        # The caller now spins until this flag is up, for ever where the reactor left it down: one that rests did
+        # so in a test of commitment, with `release` in that loop for a quarter of an hour.
+        reactor._is_paused = True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Called by the reactor once a round."""
