@@ -155,6 +155,9 @@ def test_t16_disagree_with_a_digit_then_undo(visit: Visit, sown: Sown) -> None:
     page.keyboard.press("z")
     page.wait_for_selector(".toast >> text=Taken back")
     assert _feedback(sown, uid)[0]["withdrawn_at"] is not None
+    assert (
+        page.locator(".toast >> text=Disagreed").count() == 0
+    )  # no second Undo, which would take back another word
     assert uids(page) == order
 
 
@@ -165,3 +168,34 @@ def test_t17_agreeing_before_opening_is_refused_with_words(visit: Visit, sown: S
     page.keyboard.press("a")
     page.wait_for_selector(".toast.bad >> text=open the study before you judge it")
     assert _feedback(sown, uid) == []
+
+
+def test_a_reason_is_typed_at_once_and_no_letter_of_it_is_a_key_of_the_list(visit: Visit, sown: Sown) -> None:
+    uid, other = sown.add(), sown.add()
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("w")
+    page.click("#panel [data-act=raise]")
+    page.keyboard.press("2")
+    page.wait_for_selector("dialog[open] input")
+    page.keyboard.press("Enter")  # an empty reason is asked for again, not silently dropped
+    assert page.locator("dialog[open] input").count() == 1
+    page.keyboard.type("seen on the monitor")
+    page.keyboard.press("Enter")
+    until(page, "u => document.querySelector(`tr[data-uid='${u}']`).dataset.class === 'high'", uid)
+    with sown.database.read() as tx:
+        assert "study.claimed" not in [
+            e["act"] for e in audit.events(tx, object_kind="study", object_id=other)
+        ]
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_the_reason_names_the_whole_finding(visit: Visit, sown: Sown) -> None:
+    uid = sown.add(findings=(flag("pneumothorax"),))
+    page = visit("ann")
+    whole = "u => { const c = document.querySelector(`tr[data-uid='${u}'] .c-why`); return c.scrollWidth <= c.clientWidth; }"
+    assert page.evaluate(whole, uid)
+    choose_row(page, uid)
+    page.keyboard.press("w")
+    page.wait_for_selector("#panel header")
+    assert page.evaluate(whole, uid)

@@ -22,7 +22,7 @@ import httpx
 from argon2 import PasswordHasher
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from triage.cli.common import result, say
 from triage.cli.main import State
@@ -334,8 +334,9 @@ def _as_promised(document: dict[str, Any]) -> bool:
 
 def _print(running: Demo, document: dict[str, Any]) -> None:
     table = Table(
-        "#", "priority", "why", "modality", "ordered", "from", "AI", "without AI", title="Reading worklist"
-    )
+        "#", "priority", Column("why", min_width=24), "mod", "ordered", "from",
+        Column("AI", max_width=13, overflow="fold"), "without\nAI", title="Reading worklist", padding=(0, 0),
+    )  # fmt: skip
     for item in document["worklist"]:
         ai = item["ai_status"] or "-"
         if item["ai_reason"]:

@@ -99,7 +99,7 @@ def status_line(call: Call) -> str:
     if seconds is not None:
         said.append(_("AI 95 %%: %(s)s s", s=f"{seconds:.0f}"))
     if days is not None:
-        said.append(_("disk %(n)s days", n=min(999, int(days))))
+        said.append(_("disk %(n)s days", n="999+" if days > 999 else int(days)))
     return " · ".join(said)
 
 

@@ -24,7 +24,7 @@ Shadow release against the live one
 What would another threshold do?
 first image to first opening, by week of arrival and order; who still waits is censored (Kaplan-Meier). Groups differ in more than the flag: compare cells of # and more; no proof of cause
 the twenty longest waits from first image to opening; beyond: longer than the class without AI allows. Alarm: any
-PPV over the last # days of the period: a reader's last word, else what the final report's text states or denies (rules, not adjudicated). Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
+PPV over the last # days of the period: a reader's last word (disagree counts as not right whatever its reason, known or old too: chart # tells them apart), else what the final report's text states or denies (rules, not adjudicated). Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
 said to be missed by readers or stated by final reports of unflagged studies, and found by the blind second read of # % of the unflagged. Sensitivity = right flags / (right flags + unflagged x share found in the sample); its interval is the sample's (Begg and Greenes #: without the sample it would be biased upwards)
 reasons of disagreement by release, as a share of the words (agree or disagree) on that release
 flag rate among analysed, PPV, share not analysed; fewer than # flags: no figure. Alarm: an interval that excludes the overall flag rate of #; groups differ in illness too

@@ -60,7 +60,8 @@ def right(facts: Facts) -> Chart:
                                f"{sum(recent)} of {len(recent)} judged"))  # fmt: skip
     return Chart(
         number=3, key="right", question="How often is a flag right?", whose="QA", n=len(facts.flags),
-        definition="PPV over the last 30 days of the period: a reader's last word, else what the final report's text "
+        definition="PPV over the last 30 days of the period: a reader's last word (disagree counts as not right whatever "
+        "its reason, known or old too: chart 5 tells them apart), else what the final report's text "
         f"states or denies (rules, not adjudicated). Alarm for critical findings: a CUSUM of rejected flags, "
         f"{PPV_ACCEPTED:.0%} accepted against {PPV_BAD:.0%}, evidence above {CUSUM_LIMIT:g}. The studies of a row are "
         "its rejected flags",

@@ -10,6 +10,7 @@ const path = (uid, name) => `/api/v1/studies/${uid}/${name}`;
 /** `page`: {refresh, row(uid), known, stale()} */
 export function makeActs(page) {
   let undoable = null;
+  let offered = null; // the message with Undo: only the last word can be taken back, so only one is shown
 
   async function run(work) {
     if (page.stale()) {
@@ -75,7 +76,8 @@ export function makeActs(page) {
       await act(path(uid, "feedback"), body);
       undoable = uid;
       setTimeout(() => { if (undoable === uid) undoable = null; }, 10_000);
-      toast(`${words} ${t("Feedback for quality. Does not change the report or the priority.")}`, { ms: 10_000, action: { words: t("Undo Z"), run: undo } });
+      offered?.remove();
+      offered = toast(`${words} ${t("Feedback for quality. Does not change the report or the priority.")}`, { ms: 10_000, action: { words: t("Undo Z"), run: undo } });
     });
   }
 
@@ -102,6 +104,7 @@ export function makeActs(page) {
     if (!undoable) { toast(t("Nothing to undo: feedback can be taken back for 10 seconds.")); return; }
     const uid = undoable;
     undoable = null;
+    offered?.remove();
     await run(async () => { await ask(path(uid, "feedback"), { method: "DELETE", body: {} }); toast(t("Taken back.")); });
   }
 
@@ -112,7 +115,7 @@ export function makeActs(page) {
       choices: [...classes(), ["routine", t("take back what was raised by hand")]],
     });
     if (!chosen) return;
-    const why = await choose({ title: t("Why?"), text: t("The reason is shown on the list."), field: t("Reason"), confirm: t("Set") });
+    const why = await choose({ title: t("Why?"), text: t("The reason is shown on the list."), field: t("Reason"), required: true, confirm: t("Set") });
     if (!why?.text) return;
     await run(() => act(path(uid, "override"), { priority_class: chosen.value, reason: why.text }, { version: row?.version }));
   }
@@ -162,7 +165,7 @@ export function makeActs(page) {
     if (chosen.value === "raise") {
       body.priority_class = (await choose({ title: t("Raise to"), choices: classes() }))?.value;
       if (!body.priority_class) return null;
-      body.reason = (await choose({ title: t("Why?"), text: t("The reason is shown on the list."), field: t("Reason"), confirm: t("Set") }))?.text;
+      body.reason = (await choose({ title: t("Why?"), text: t("The reason is shown on the list."), field: t("Reason"), required: true, confirm: t("Set") }))?.text;
       if (!body.reason) return null;
     }
     if (chosen.value === "label") {

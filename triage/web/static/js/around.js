@@ -112,7 +112,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
   function tick(clock) {
     const { last } = now();
     $("clock").textContent = clock.format(serverNow());
-    $("oldest").textContent = last?.oldest ? t("oldest %(time)s", { time: hours(serverNow() - last.oldest) }) : "";
+    $("oldest").textContent = last?.oldest ? t("first received %(time)s ago", { time: hours(serverNow() - last.oldest) }) : "";
   }
 
   function selected(n) {

@@ -9,7 +9,7 @@ export const isOpen = () => dialog.open;
 export const close = () => dialog.close();
 
 /** Resolves to {value, text} of the chosen button, or null. `choices`: [[value, words]...]. */
-export function choose({ title, text = "", choices = [], digits = null, field = "", confirm = "", select = null, more = null }) {
+export function choose({ title, text = "", choices = [], digits = null, field = "", required = false, confirm = "", select = null, more = null }) {
   return new Promise((resolve) => {
     const form = document.createElement("form");
     form.method = "dialog";
@@ -42,7 +42,7 @@ export function choose({ title, text = "", choices = [], digits = null, field = 
       const label = span("label", field || t("To"));
       input = document.createElement(select ? "select" : "input");
       if (select) for (const [value, words] of select) input.add(new Option(words, value));
-      else input.maxLength = 200;
+      else { input.maxLength = 200; input.required = required; }
       label.append(input);
       form.append(label);
     }
@@ -67,7 +67,8 @@ export function choose({ title, text = "", choices = [], digits = null, field = 
     };
     dialog.onclose = () => resolve(answer);
     dialog.showModal();
-    (dialog.querySelector("[data-digit], .primary") ?? no).focus();
+    // A reason is typed at once: with the focus on a button its first blank would press it, and the rest would be keys of the list.
+    (dialog.querySelector("[data-digit]") ?? input ?? dialog.querySelector(".primary") ?? no).focus();
   });
 }
 
