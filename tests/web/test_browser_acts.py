@@ -191,11 +191,16 @@ def test_a_reason_is_typed_at_once_and_no_letter_of_it_is_a_key_of_the_list(visi
 
 
 def test_the_reason_names_the_whole_finding(visit: Visit, sown: Sown) -> None:
-    uid = sown.add(findings=(flag("pneumothorax"),))
+    """Cut to `pneu…` it could be four findings, and `150/1…` is no count; with the panel open too."""
+    uid = sown.add(findings=(flag("pneumothorax"),), images=2, expected=2)
     page = visit("ann")
-    whole = "u => { const c = document.querySelector(`tr[data-uid='${u}'] .c-why`); return c.scrollWidth <= c.clientWidth; }"
-    assert page.evaluate(whole, uid)
+    cut = """u => [...document.querySelectorAll(`tr[data-uid='${u}'] td`)].filter(c => c.clientWidth &&
+        c.scrollWidth > c.clientWidth && c.matches('.c-why, .c-ai, .c-img, .c-claim, .c-due')).map(c => c.innerText)"""
+    assert page.evaluate(cut, uid) == []
     choose_row(page, uid)
+    page.keyboard.press("c")
+    until(page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.includes('you')", uid)
+    assert page.evaluate(cut, uid) == []
     page.keyboard.press("w")
     page.wait_for_selector("#panel header")
-    assert page.evaluate(whole, uid)
+    assert page.evaluate(cut, uid) == []
