@@ -26,3 +26,14 @@ def test_the_panel_tells_growth_where_places_may_be_told_and_nowhere_else(
     assert "of 7.1 mm: +1.2 mm since the CT 180 days earlier." in quality
     assert "Volume +95 %." in quality and "For information." in quality
     assert "180 days" not in reader
+
+
+def test_the_panel_names_what_was_stored_but_is_never_flagged(sown: Sown, signed_in: SignedIn) -> None:
+    """Else `no flag raised` beside the list of what was not looked for reads as if all the rest were checked."""
+    stored = Finding("effusion", 0.9, 0.9, Band.HIGH, False)
+    checked = Finding("pneumothorax", 0.1, 0.1, Band.LOW, False, 0.5)
+    uid = sown.add(findings=(stored, checked))
+
+    said = signed_in("reader").get(f"/worklist/{uid}/panel").get_data(as_text=True)
+
+    assert "Never flagged by this release: pleural effusion." in said
