@@ -24,7 +24,7 @@ from torch import nn
 
 from models.chest_xray.films import FINDINGS, SHARED, Films, load_films
 from models.chest_xray.phantoms import load_phantoms
-from models.chest_xray.train import held_out_rows
+from models.chest_xray.train import held_out_rows, read_recipe
 from triage.detectors._film import resized
 from triage.detectors._nets2d import build
 from triage.detectors._runtime import OpenVinoNetwork, load_safetensors
@@ -49,11 +49,7 @@ NOT_COVERED = {"fracture": 2, "tuberculosis": 0, "pneumoperitoneum": 0, "pneumom
 
 def joined(members: list[Path]) -> tuple[nn.Module, dict[str, Any]]:
     """The ensemble of the member folders and its description for release.json."""
-    recipe = json.loads((members[0] / "recipe.json").read_text())
-    description = {
-        "outputs": len(FINDINGS), "widths": recipe["widths"], "blocks": recipe["blocks"],
-        "side": recipe["side"], "members": len(members),
-    }  # fmt: skip
+    description = read_recipe(members[0]).network() | {"members": len(members)}
     ensemble = build(description)
     for member, folder in zip(ensemble.members, members, strict=True):  # type: ignore[arg-type]
         load_safetensors(member, folder / "weights.safetensors")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 256  # pixels of a prepared film; networks resize from here
+SIDE = 320  # pixels of a prepared film; networks resize from here
 _WORKING = 512  # the long way down goes by whole-block means to about this size first
 _PERCENTILES = (1.0, 99.0)
 _GREY = 0.5  # the mean grey that gamma aims at, so that exposure is no feature

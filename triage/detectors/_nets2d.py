@@ -1,16 +1,16 @@
-"""The film networks as torch modules: loaded by training, by CUDA and for comparison, never by a CPU worker.
-
-Plain 3 x 3 convolutions: per second of an ordinary CPU they learn and answer more than depthwise ones.
-"""
+"""The film networks as torch modules: loaded by training, by CUDA and for comparison, never by a CPU worker."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from triage.detectors._lite import CHANNELS, LiteTrunk
 
 
 class _Block(nn.Module):  # type: ignore[misc]
@@ -37,7 +37,9 @@ class _Block(nn.Module):  # type: ignore[misc]
 
 
 class Trunk(nn.Module):  # type: ignore[misc]
-    """(batch, 1, side, side) greys in [0, 1] to (batch, channels, side / 16, side / 16) features."""
+    """Plain 3 x 3 convolutions, which learn more from scratch per second of a CPU than depthwise ones.
+
+    (batch, 1, side, side) greys in [0, 1] to (batch, channels, side / 16, side / 16) features."""
 
     def __init__(self, widths: tuple[int, ...], blocks: int) -> None:
         super().__init__()
@@ -67,15 +69,16 @@ def _two_views(x: Tensor) -> Tensor:
 class FilmNet(nn.Module):  # type: ignore[misc]
     """Findings of a frontal film, each with the map that its logit was pooled from.
 
-    forward  (batch, 1, side, side) -> logits (batch, findings), maps (batch, findings, side/16, side/16).
+    trunk    (batch, 1, side, side) -> (batch, channels, cells, cells)
+    forward  (batch, 1, side, side) -> logits (batch, findings), maps (batch, findings, cells, cells).
     A learned sharpness per finding pools between the mean (a large heart) and the maximum (a nodule).
     """
 
-    def __init__(self, findings: int, widths: tuple[int, ...], blocks: int, dropout: float = 0.0) -> None:
+    def __init__(self, findings: int, trunk: nn.Module, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.trunk = Trunk(widths, blocks)
+        self.trunk = trunk
         self.drop = nn.Dropout(dropout)
-        self.head = nn.Conv2d(widths[-1], findings, 1)
+        self.head = nn.Conv2d(channels, findings, 1)
         self.sharpness = nn.Parameter(torch.zeros(findings))
 
     def pooled(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,9 +122,16 @@ class Ensemble(nn.Module):  # type: ignore[misc]
         return logits, maps
 
 
-def build(description: dict[str, Any]) -> nn.Module:
+def film_net(description: Mapping[str, Any], dropout: float = 0.0) -> FilmNet:
+    """One member: `trunk` names a size of EfficientNet-Lite, else `widths` and `blocks` give an own residual trunk."""
+    if "trunk" in description:
+        return FilmNet(description["outputs"], LiteTrunk(description["trunk"]), CHANNELS, dropout)
+    widths = tuple(description["widths"])
+    return FilmNet(description["outputs"], Trunk(widths, description["blocks"]), widths[-1], dropout)
+
+
+def build(description: Mapping[str, Any]) -> nn.Module:
     """The module that a release.json describes under `network` or `gate`; weights are loaded afterwards."""
-    shape = (description["outputs"], tuple(description["widths"]), description["blocks"])
     if "members" in description:
-        return Ensemble([FilmNet(*shape) for _ in range(description["members"])])
-    return GateNet(*shape)
+        return Ensemble([film_net(description) for _ in range(description["members"])])
+    return GateNet(description["outputs"], tuple(description["widths"]), description["blocks"])
