@@ -80,6 +80,7 @@ class Drawn:
             self._device
         )
         of_torch = torch.Generator(self._device).manual_seed(int(dice.integers(2**62)))
+        torch.manual_seed(int(dice.integers(2**62)))  # of the dropout that follows
         pictures = augmented(self._squares[rows], self._recipe.side, of_torch)
         labels, weights = self._labels[rows], self._weights[rows]
         if dice.random() < self._recipe.mixed:
