@@ -40,7 +40,7 @@ from models.chest_xray.phantoms import load_phantoms
 from models.chest_xray.projection import load_projected
 
 # How often a film of each source is drawn, against one NIH film.
-SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 1.5, "projected": 0.7}
+SHARE = {"nih": 1.0, "nih64": 0.5, "guangzhou": 0.2, "hannover": 0.3, "phantom": 0.6, "projected": 0.7}
 
 
 def training_rows(films: Films, fold: int) -> NDArray[np.int64]:
