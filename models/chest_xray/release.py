@@ -1,10 +1,11 @@
 """Join trained networks into a release: calibrate on films that they did not learn from, convert, seal.
 
-    python -m models.chest_xray.release --members /tmp/cxr/fold{0,1,2,3,4}/cycle1 --gate /tmp/cxr-gate \\
-        --unseen 0:/tmp/cxr/fold0/cycle1 1:/tmp/cxr/fold1/cycle1 ... --phantoms /tmp/cxr-pairs.npz --version 1.1.0
+    python -m models.chest_xray.release --members /tmp/cxr/fold-1 --unseen /tmp/cxr/fold{0,1,2,3,4} \\
+        --gate /tmp/cxr-gate --phantoms /tmp/cxr-pairs.npz --version 1.1.0
 
-Each film of a fold is answered by the members that did not learn from it. The released mean of all members ranks
-better and is a little less spread than the mean of a few: its probabilities are, if anything, too close to the middle.
+A member may have learned from every film of train and validation: then networks of the same recipe, one a fold,
+answer for the films that they held out. The member has seen a quarter more than each of them, so its probabilities
+are, if anything, too close to the middle.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import nn
 
 from models.chest_xray.films import FINDINGS, SHARED, Films, load_films
 from models.chest_xray.phantoms import load_phantoms
-from models.chest_xray.train import held_out_rows, read_recipe
+from models.chest_xray.train import read_recipe
 from triage.detectors._film import resized
 from triage.detectors._nets2d import build
 from triage.detectors._runtime import OpenVinoNetwork, load_safetensors
@@ -56,15 +57,15 @@ def joined(members: list[Path]) -> tuple[nn.Module, dict[str, Any]]:
     return ensemble.eval(), description
 
 
-def unseen_answers(films: Films, unseen: list[str]) -> tuple[Films, NDArray[np.float32]]:
-    """NIH films of the given folds with the logits of the members that held those out. unseen: "fold:folder,folder"."""
-    rows, logits = [], []
-    for entry in unseen:
-        fold, _, folders = entry.partition(":")
-        few, description = joined([Path(f) for f in folders.split(",")])
-        rows.append(held_out_rows(films, int(fold)))
-        logits.append(answered(few, films.take(rows[-1]), description["side"]))
-    return films.take(np.concatenate(rows)), np.concatenate(logits)
+def unseen_answers(films: Films, folders: list[Path]) -> tuple[Films, NDArray[np.float32]]:
+    """The films that the networks of these folders held out; the mean of the logits of those that held out the same."""
+    answers: dict[str, list[NDArray[np.float32]]] = {}
+    for folder in folders:
+        with np.load(folder / "held_out.npz") as stored:
+            for name, logits in zip(stored["ids"], stored["logits"], strict=True):
+                answers.setdefault(str(name), []).append(logits)
+    rows = [i for i, name in enumerate(films.ids) if name in answers]
+    return films.take(np.array(rows)), np.array([np.mean(answers[films.ids[i]], axis=0) for i in rows])
 
 
 @torch.inference_mode()
@@ -92,7 +93,8 @@ def calibrated(
         truth, values = _known(films, logits, column)
         lines[name] = fit_platt(truth, values)
         probabilities[name] = np.array([lines[name].probability(float(v)) for v in values])
-        least = lines[name].probability(_between_phantoms(phantoms.labels[:, column], of_phantoms[:, column]))
+        of_them = np.array([lines[name].probability(float(v)) for v in of_phantoms[:, column]])
+        least = _between_phantoms(phantoms.labels[:, column], of_them)
         measured[name] = _at_budget(name, truth, probabilities[name], least)
     flagging = pushed(measured, KEPT_BELOW_FLOOR)
     points = {}
@@ -104,14 +106,16 @@ def calibrated(
     return Calibration(lines, points), measured
 
 
-def _between_phantoms(label: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """No phantom without the finding may be flagged; where some have it, half way from those to these.
+def _between_phantoms(label: NDArray[np.float32], probability: NDArray[np.float64]) -> float:
+    """No phantom without the finding may be flagged; where some have it, three quarters of the way from those to these.
 
     Below the floors of its class a flag on a real film is more often wrong than right, so a finding that is kept
     for the constancy check is cut as high as the check allows.
     """
-    highest = float(logits[label != 1].max())
-    return (highest + float(logits[label == 1].min())) / 2 if (label == 1).any() else highest
+    highest = float(probability[label != 1].max())
+    if not (label == 1).any():
+        return highest
+    return highest + 0.75 * (float(probability[label == 1].min()) - highest)
 
 
 def _known(
@@ -175,9 +179,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/cxr-cache"), help="prepared films")
     parser.add_argument(
-        "--members", type=Path, nargs="+", required=True, help="fold0/cycle1 ...: what is joined"
+        "--members", type=Path, nargs="+", required=True, help="folders of `train`: what is joined"
     )
-    parser.add_argument("--unseen", nargs="+", required=True, help="FOLD:FOLDER,FOLDER: who answers for it")
+    parser.add_argument(
+        "--unseen", type=Path, nargs="+", required=True, help="folders of networks with their held_out.npz"
+    )
     parser.add_argument(
         "--phantoms", type=Path, required=True, help="pairs of seeds that were not trained on"
     )

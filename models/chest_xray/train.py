@@ -100,7 +100,7 @@ def train(
     imagenet: Path | None,
     teachers: list[Path],
 ) -> NDArray[np.float32]:
-    """One network without `fold`, written to out/weights.safetensors; its logits on the films held out.
+    """One network without `fold`, in out/weights.safetensors; its logits on the films held out, also in held_out.npz.
 
     imagenet  weights to start from;  teachers: folders of networks whose answers are learned beside the labels
     """
