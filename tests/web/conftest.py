@@ -147,8 +147,10 @@ def visit(chromium: Any, base: str, sown: Sown, clock: Clock) -> Iterator[Visit]
         page.on("console", lambda m: said.append(m.text) if "Content Security" in m.text else None)
         page.goto(base + path)
         if path.startswith("/worklist"):
-            page.wait_for_selector("#rows tr[data-uid], #rows tr.empty")
-            page.wait_for_selector(".rows table[data-loaded]")
+            page.wait_for_selector("#rows tr[data-uid], #rows tr.empty", state="attached")
+            page.wait_for_selector(
+                ".rows table[data-loaded]", state="attached"
+            )  # on a phone an open panel lies over it
         return page
 
     yield go
