@@ -19,7 +19,7 @@ from triage.dicom.pixels import Decoder
 
 pytestmark = pytest.mark.shared_data
 # Bound of a lossy encoding of usual quality on any finding's probability, ten times what was measured on films.
-LOSSY_CHANGE = 0.02
+LOSSY_CHANGE = 0.03
 
 
 @pytest.fixture(scope="module")

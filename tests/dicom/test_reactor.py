@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -51,6 +52,19 @@ def test_an_association_of_ours_has_the_gap_closed_and_ends_as_ever(remote: Remo
     association.join(5)
     assert not association.is_alive()
     association._reactor_checkpoint.clear()  # nobody is left to be waited for
+
+
+def test_who_sends_after_the_connection_went_does_not_wait_for_an_answer(remote: Remote) -> None:
+    association = associate(remote, [build_context(VERIFICATION)])
+    association.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # as a peer that was killed
+    association.join(5)
+    while association.dimse.msg_queue.qsize():
+        association.dimse.get_msg()  # the reactor may have taken the word of it
+    association._reactor_checkpoint.clear()
+    assert association.dimse.msg_queue.get_nowait() == (None, None)
+    association.is_established = True  # a sender that looked just before
+    association.dimse_timeout = None
+    assert "Status" not in association.send_c_echo()
 
 
 def test_a_flag_that_was_left_down_holds_no_release_up(remote: Remote) -> None:

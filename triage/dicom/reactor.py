@@ -32,8 +32,12 @@ class Checkpoint(threading.Event):
         reactor = self._association
         if threading.current_thread() is reactor:
             return
-        while not self._rests.wait(LOOK_SECONDS) and reactor.is_alive():
-            pass
+        while not self._rests.wait(LOOK_SECONDS):
+            if not reactor.is_alive():
+                # The connection went, and the reactor took the word of it off the queue before it ended: without
+                # another one the caller would wait for its answer until the time is up.
+                reactor.dimse.msg_queue.put((None, None))
+                break
         # The caller now spins until this flag is up, for ever where the reactor left it down: one that rests did
         # so in a test of commitment, with `release` in that loop for a quarter of an hour.
         reactor._is_paused = True
