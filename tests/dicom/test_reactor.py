@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from pynetdicom import AE
@@ -85,6 +87,9 @@ def test_the_reactor_itself_is_not_made_to_wait_for_itself(remote: Remote) -> No
 def test_who_clears_waits_until_the_reactor_rests() -> None:
     class Reactor(threading.Thread):
         rounds = 0
+        dimse = SimpleNamespace(msg_queue=queue.SimpleQueue())
+        dul = SimpleNamespace(is_alive=lambda: True)
+        acse = SimpleNamespace(is_aborted=lambda: False)
 
         def run(self) -> None:
             while self.rounds < 2_000:

@@ -84,9 +84,8 @@ class Reception:
                         process.kill()
 
     def send(self, paths: Sequence[Path], calling: str) -> list[SendResult]:
-        # A sender whose peer is killed between two objects can wait this long before it sends again (docs/roadmap.md).
         return send(
-            paths, host="127.0.0.1", port=self.port, calling=calling, called="TRIAGE", timeout_seconds=20
+            paths, host="127.0.0.1", port=self.port, calling=calling, called="TRIAGE", timeout_seconds=120
         )
 
     def database(self) -> Database:

@@ -32,12 +32,12 @@ class Checkpoint(threading.Event):
         reactor = self._association
         if threading.current_thread() is reactor:
             return
-        while not self._rests.wait(LOOK_SECONDS):
-            if not reactor.is_alive():
-                # The connection went, and the reactor took the word of it off the queue before it ended: without
-                # another one the caller would wait for its answer until the time is up.
-                reactor.dimse.msg_queue.put((None, None))
-                break
+        while not self._rests.wait(LOOK_SECONDS) and reactor.is_alive():
+            pass
+        if not (reactor.is_alive() and reactor.dul.is_alive()) or reactor.acse.is_aborted():
+            # The connection went, and the send before or the reactor has taken the word of it off the queue: without
+            # another one the caller would wait for an answer until its time is up.
+            reactor.dimse.msg_queue.put((None, None))
         # The caller now spins until this flag is up, for ever where the reactor left it down: one that rests did
         # so in a test of commitment, with `release` in that loop for a quarter of an hour.
         reactor._is_paused = True
@@ -47,9 +47,7 @@ class Checkpoint(threading.Event):
         while True:
             self._rests.set()
             super().wait(timeout)
-            with (
-                self._turn
-            ):  # a `clear` comes wholly before, and is seen here, or wholly after, and finds us up
+            with self._turn:  # a `clear` comes wholly before, and is seen here, or wholly after, and finds us up
                 if self.is_set() or timeout is not None:
                     self._rests.clear()
                     return self.is_set()
