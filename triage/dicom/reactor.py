@@ -47,7 +47,8 @@ class Checkpoint(threading.Event):
         while True:
             self._rests.set()
             super().wait(timeout)
-            with self._turn:  # a `clear` comes wholly before, and is seen here, or wholly after, and finds us up
+            # A `clear` comes wholly before, and is seen here, or wholly after, and finds us up.
+            with self._turn:
                 if self.is_set() or timeout is not None:
                     self._rests.clear()
                     return self.is_set()
