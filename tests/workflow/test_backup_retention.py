@@ -118,7 +118,8 @@ def test_a_backup_taken_while_others_write_is_whole_and_a_restore_brings_it_back
     database = Database(settings.database_url)
     with database.read() as tx:
         assert audit.verify(tx).ok
-        assert audit.events(tx)[-1]["act"] == "backup.restored"
+        told = audit.events(tx, object_kind="backup")  # the writer's own may be thousands
+        assert [e["act"] for e in told] == ["backup.made", "backup.restored"]
 
 
 def test_what_was_received_after_the_backup_is_read_again_from_the_spool(
