@@ -12,7 +12,7 @@ import numpy as np
 
 from triage.domain.finding import Band, Finding, SliceMask
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT, DX_FOR_PRESENTATION, InstanceHeader
-from triage.store.studies import Arrival
+from triage.store.registration import Arrival
 
 NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
 ROOT = "1.2.826.0.1.3680043.10.1337"

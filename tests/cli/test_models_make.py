@@ -18,7 +18,7 @@ from triage.detectors.imported.densenet import DenseNet121
 from triage.detectors.releases import load_release, seal_release
 from triage.phantom import make_thorax, render_radiograph
 from triage.settings import load
-from triage.store import runs
+from triage.store import releases
 from triage.store.database import Database
 
 PLUGIN = Path(__file__).parents[1] / "detectors" / "example_plugin.py"
@@ -109,7 +109,7 @@ def test_weights_go_from_a_file_to_force_step_by_step(
 
     assert triage("models", "shadow", "chest_xray", "site-1-site1").code == 0
     with Database(load().database_url).read() as tx:
-        answers = {r["version"]: r["constancy"] for r in runs.releases(tx)}
+        answers = {r["version"]: r["constancy"] for r in releases.in_states(tx)}
     assert answers["site-1-site1"]["finding"] == "effusion"  # an administrator may now propose it on the page
     for name in ("ada", "grace"):
         triage("user", "add", name, "--role", "admin", "--password-stdin", typed=f"{name}-has-a-word\n")

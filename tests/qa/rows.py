@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import Policy
-from triage.store import audit, policies, runs
+from triage.store import audit, policies, releases
 from triage.store.schema import (
     alert,
     constancy_check,
@@ -37,10 +37,10 @@ class Department:
         self.count = 0
         policies.ensure_first(tx, at(-1000))
         self.release = {
-            name: runs.register_release(tx, name, "1.0.0", name[0] * 64, [], at(-900))
+            name: releases.register(tx, name, "1.0.0", name[0] * 64, [], at(-900))
             for name in ("chest_xray", "lung_nodule")
         }
-        self.shadow = runs.register_release(tx, "chest_xray", "2.0.0", "s" * 64, [], at(-800))
+        self.shadow = releases.register(tx, "chest_xray", "2.0.0", "s" * 64, [], at(-800))
         audit.append(tx, at(-900), "triage", "release.activated", "release", 1)
 
     def _insert(self, table: Any, **values: Any) -> int:

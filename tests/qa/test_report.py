@@ -21,7 +21,7 @@ from triage.qa.page import duration, to_html
 from triage.qa.report import build, to_csv
 from triage.qa.subgroups import small_cells
 from triage.settings import Settings
-from triage.store import runs
+from triage.store import releases
 from triage.store.database import Database
 
 START, END, NOW = at(0), at(1440), at(3000)
@@ -246,7 +246,7 @@ def test_flagged_and_unflagged_are_compared_where_there_are_enough_of_both(tx: C
 
 def test_what_a_release_did_in_shadow_does_not_count_after_its_activation(day: Department) -> None:
     before = report(day.tx)["flags"]
-    runs.activate_release(day.tx, day.shadow)
+    releases.activate(day.tx, day.shadow)
     assert report(day.tx)["flags"] == before
 
 

@@ -17,7 +17,7 @@ from triage.domain.finding import Band, Finding, PriorityClass
 from triage.domain.run import LEASE
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import alerts, events, listing, runs, studies
+from triage.store import alerts, completeness, events, instances, leases, listing, studies
 from triage.workflow import assess, constancy, intake, read, relay, sweep
 from triage.workflow.assess import Result
 from triage.workflow.complete import complete_series
@@ -101,7 +101,7 @@ def association(world: World, name: str, plan: Plan, due: list[Object]) -> Steps
     yield 0.05
     try:
         with world.database.write() as tx:
-            touched = studies.association_ended(tx, association_id, aborted, world.now())
+            touched = completeness.association_ended(tx, association_id, aborted, world.now())
         for series_id in touched:
             yield 0.0
             with world.database.write() as tx:
@@ -230,7 +230,7 @@ def receiver(world: World) -> Steps:
     while not world.receiving:
         try:
             with world.database.write() as tx:
-                studies.forget_associations(tx, "node", world.now())
+                completeness.forget_associations(tx, "node", world.now())
             world.receiving = True
         except Unavailable:
             yield 1.0
@@ -254,7 +254,7 @@ def worker(world: World, name: str) -> Steps:
             if leased is None:
                 continue
             with world.database.read() as tx:
-                held = studies.held_by_uid(tx, list(leased.sop_instance_uids))
+                held = instances.held_by_uid(tx, list(leased.sop_instance_uids))
             result = look(world, leased, held)
             if result is None:  # an object that kills its reader
                 world.doomed.append(name)
@@ -263,7 +263,7 @@ def worker(world: World, name: str) -> Steps:
             for _ in range(int(3 * world.draw(name))):
                 yield 1.0 + 20.0 * world.draw(name)
                 with world.database.write() as tx:
-                    runs.renew(tx, run_id, leased.token, world.now() + LEASE)
+                    leases.renew(tx, run_id, leased.token, world.now() + LEASE)
             yield 0.3
             world.acting_token = leased.token
             with world.database.write() as tx:
@@ -273,7 +273,7 @@ def worker(world: World, name: str) -> Steps:
             yield 1.0
 
 
-def look(world: World, leased: runs.Leased, held: list[studies.Held]) -> Result | None:
+def look(world: World, leased: leases.Leased, held: list[instances.Held]) -> Result | None:
     """The scripted detector: findings follow from the bytes on disk and the release alone."""
     contents = []
     for one in held:

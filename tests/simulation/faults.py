@@ -17,7 +17,7 @@ from tests.simulation.world import ROUTES, World
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import alerts, policies, runs, studies
+from triage.store import alerts, orders, policies, releases
 from triage.workflow.read import CLAIM_LENGTH
 
 Event = tuple[Any, ...]
@@ -76,11 +76,11 @@ def furnish(world: World, config: Config) -> None:
         policies.ensure_first(tx, now)
         alerts.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
         for detector in ("chest_xray", "lung_nodule"):
-            runs.register_release(tx, detector, "1.0.0", f"{detector} 1.0.0", [], now)
+            releases.register(tx, detector, "1.0.0", f"{detector} 1.0.0", [], now)
         if config.shadow:
-            runs.register_release(tx, "chest_xray", "1.1.0", "chest_xray 1.1.0", [], now)
+            releases.register(tx, "chest_xray", "1.1.0", "chest_xray 1.1.0", [], now)
         if world.draw("orders") < 0.5:
-            studies.add_order(tx, now, accession_number="Afilm1", priority="STAT", patient_location="ER")
+            orders.add(tx, now, accession_number="Afilm1", priority="STAT", patient_location="ER")
     plans = [_film_plan(world, n) for n in range(config.films)] + [
         _scan_plan(world, n) for n in range(config.scans)
     ]
@@ -259,11 +259,11 @@ def _policy(world: World) -> None:
 def _release(world: World) -> None:
     """The shadow release becomes the active one, or a new one is installed beside it."""
     with _patient_writer(world) as tx:
-        shadows = runs.releases(tx, "shadow")
+        shadows = releases.in_states(tx, "shadow")
         if shadows:
-            runs.activate_release(tx, shadows[0]["id"])
-        elif not any(r["version"] == "2.0.0" for r in runs.releases(tx)):
-            runs.register_release(tx, "chest_xray", "2.0.0", "chest_xray 2.0.0", [], world.now())
+            releases.activate(tx, shadows[0]["id"])
+        elif not any(r["version"] == "2.0.0" for r in releases.in_states(tx)):
+            releases.register(tx, "chest_xray", "2.0.0", "chest_xray 2.0.0", [], world.now())
 
 
 def _patient_writer(world: World) -> Any:

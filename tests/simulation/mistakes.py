@@ -17,7 +17,7 @@ from sqlalchemy import Connection, update
 
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import Priority, prioritize
-from triage.store import runs, studies
+from triage.store import completeness, leases, registration
 from triage.store.schema import delivery, run, series
 from triage.workflow import relay
 
@@ -51,12 +51,12 @@ def _lowers(item: Any, findings: Any, policy: Any, raised: int) -> Priority:
     return replace(right, priority_class=lowest, base_class=lowest, due_at=due, bound_at=due)
 
 
-_touch = studies._touch
+_touch = registration._touch
 
 
 def _late_is_ignored(tx: Connection, arrival: Any, study_id: int, series_id: int, *rest: Any) -> bool:
     """A whole series stays whole, whatever comes after."""
-    before = studies.get_series(tx, series_id)
+    before = completeness.get_series(tx, series_id)
     reopened = _touch(tx, arrival, study_id, series_id, *rest)
     if before["state"] == "complete":
         tx.execute(update(series).where(series.c.id == series_id).values(state="complete", judge_at=None))
@@ -80,7 +80,7 @@ def _new_key(tx: Connection, route: Any, site: Any, now: datetime) -> dict[str, 
     return {**row, "control_id": fresh, "payload": payload}
 
 
-_finish = runs.finish
+_finish = leases.finish
 
 
 def _without_token(tx: Connection, run_id: int, token: str, *args: Any, **kw: Any) -> bool:
@@ -95,7 +95,7 @@ MISTAKES = {
         frozenset({"I14"}), 40, steps=(("triage.workflow.rank.prioritize", _lowers),)
     ),
     "late slices ignored": Mistake(
-        frozenset({"L2"}), 40, steps=(("triage.store.studies._touch", _late_is_ignored),)
+        frozenset({"L2"}), 40, steps=(("triage.store.registration._touch", _late_is_ignored),)
     ),
     "new key at each retry": Mistake(
         frozenset({"I10"}), 40, steps=(("triage.workflow.relay.prepare", _new_key),)
@@ -106,7 +106,7 @@ MISTAKES = {
         steps=(("triage.workflow.sweep.clamp_future", lambda *_, **__: []),),
     ),
     "lease token not checked": Mistake(
-        frozenset({"I7"}), 300, steps=(("triage.store.runs.finish", _without_token),)
+        frozenset({"I7"}), 300, steps=(("triage.store.leases.finish", _without_token),)
     ),
     "marked as sent, then sent": Mistake(frozenset({"I11"}), 40, frozenset({"mark_then_send"})),
 }  # fmt: skip

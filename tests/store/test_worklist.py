@@ -16,7 +16,7 @@ from tests.factories import NOON, Clock, an_arrival
 from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize, sort_key
-from triage.store import listing, policies, reading, schema, studies, worklist
+from triage.store import listing, policies, reading, registration, schema, worklist
 from triage.store.database import Database
 from triage.store.listing import Filters
 from triage.workflow import read
@@ -28,7 +28,7 @@ def add_item(database: Database, study: object, **values: object) -> tuple[str, 
     """A study with one film on the list; (Study Instance UID, item id)."""
     arrival = an_arrival(study=study)
     with database.write() as tx:
-        told = studies.register(tx, arrival, "SITE", 10.0, NOON)
+        told = registration.register(tx, arrival, "SITE", 10.0, NOON)
         priority = prioritize(ItemFacts(arrived_at=NOON), (), Policy(), 0)
         item = worklist.ensure_item(tx, told.study_id, priority, OrderedPriority.ROUTINE, NOON)
         worklist.set_values(tx, item, **{"state": "to_read", **values})
@@ -99,7 +99,9 @@ def test_the_head_of_the_list_is_read_from_its_index_alone(database: Database) -
 
 def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:
     with any_database.write() as tx:
-        told = studies.register(tx, replace(an_arrival(study="phantom"), constancy=True), "SITE", 10.0, NOON)
+        told = registration.register(
+            tx, replace(an_arrival(study="phantom"), constancy=True), "SITE", 10.0, NOON
+        )
         priority = prioritize(ItemFacts(arrived_at=NOON), (), Policy(), 0)
         worklist.ensure_item(tx, told.study_id, priority, OrderedPriority.STAT, NOON)
     with any_database.read() as tx:

@@ -45,7 +45,7 @@ from tests.system.day.script import (
 )
 from tests.system.day.world import DayDatabase, DayWorld
 from triage.settings import Settings
-from triage.store import alerts, policies, runs, users
+from triage.store import alerts, policies, releases, users
 from triage.web.app import create_app
 from triage.workflow import accounts
 
@@ -76,7 +76,7 @@ def world(tmp_path: Path) -> Iterator[DayWorld]:
         policies.ensure_first(tx, found.now())
         alerts.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
         for detector in ("chest_xray", "lung_nodule"):
-            runs.register_release(tx, detector, "1.0.0", f"{detector} 1.0.0", [], found.now())
+            releases.register(tx, detector, "1.0.0", f"{detector} 1.0.0", [], found.now())
         secret = accounts.hash_password("correct horse 42")
         for name, role in {
             **dict.fromkeys((*READERS, "reader"), "reader"),

@@ -15,7 +15,18 @@ from triage.domain.finding import Band, Finding, Location
 from triage.domain.priority import ItemFacts, OrderedPriority, prioritize
 from triage.domain.study import CT, DX_FOR_PRESENTATION, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import policies, runs, studies, users, worklist
+from triage.store import (
+    completeness,
+    leases,
+    policies,
+    registration,
+    releases,
+    results,
+    runs,
+    studies,
+    users,
+    worklist,
+)
 from triage.store.database import Database
 from triage.store.schema import metadata
 from triage.workflow import accounts, intake
@@ -81,13 +92,15 @@ class Sown:
             )
             for i in range(images)
         ]  # fmt: skip
-        registered = [studies.register(tx, a, SITE.name, SITE.quiet_seconds, arrived) for a in stored][-1]
+        registered = [registration.register(tx, a, SITE.name, SITE.quiet_seconds, arrived) for a in stored][
+            -1
+        ]
         study_id, series_id = registered.study_id, registered.series_id
         self._item(tx, study_id, OrderedPriority(ordered), arrived, modality, body_part, view, location)
         if expected is not None:
-            studies.set_expected_count(tx, stored[0].header.series_instance_uid, expected, arrived)
+            completeness.set_expected_count(tx, stored[0].header.series_instance_uid, expected, arrived)
         if not arriving:
-            studies.settle_series(tx, series_id, "film" if modality == "DX" else "count met")
+            completeness.settle_series(tx, series_id, "film" if modality == "DX" else "count met")
         if modality in ("DX", "CR", "CT") and not arriving:
             self._run(tx, study_id, series_id, stored, state, reason, findings, arrived)
         rank(tx, study_id, arrived)
@@ -106,8 +119,8 @@ class Sown:
                 sop_instance_uids=old["sop_instance_uids"], queue="routine", policy_version=1, mode="triage_only",
                 now=self.now,
             )  # fmt: skip
-            runs.lease(tx, again, "token", self.now, timedelta(seconds=60))
-            runs.finish(tx, again, "token", "finished", self.now, runtime="torch cpu")
+            leases.lease(tx, again, "token", self.now, timedelta(seconds=60))
+            leases.finish(tx, again, "token", "finished", self.now, runtime="torch cpu")
             runs.supersede_older(tx, again)
             settle_study(tx, study_id, SITE, new_id, self.now)
 
@@ -121,11 +134,11 @@ class Sown:
         worklist.set_values(tx, item_id, modality=modality, body_part=body_part, view=view, location=location)
 
     def _run(
-        self, tx: Connection, study_id: int, series_id: int, stored: list[studies.Arrival], state: str,
+        self, tx: Connection, study_id: int, series_id: int, stored: list[registration.Arrival], state: str,
         reason: NotSuitable | None, findings: tuple[Finding, ...], at: datetime,
     ) -> None:  # fmt: skip
         detector = "lung_nodule" if stored[0].header.modality == "CT" else "chest_xray"
-        release = next(r for r in runs.releases(tx, "active") if r["detector"] == detector)
+        release = next(r for r in releases.in_states(tx, "active") if r["detector"] == detector)
         inputs = [(a.header.sop_instance_uid, a.digest) for a in stored]
         run_id, _ = runs.request(
             tx, study_id=study_id, series_id=series_id, release_id=release["id"],
@@ -135,12 +148,14 @@ class Sown:
         if reason is not None:
             runs.settle_unsuitable(tx, run_id, reason, at)
         elif state != "requested":
-            runs.lease(tx, run_id, "token", at, timedelta(seconds=60))
+            leases.lease(tx, run_id, "token", at, timedelta(seconds=60))
             if state == "completed":
-                runs.add_findings(tx, run_id, study_id, findings)
-                runs.finish(tx, run_id, "token", "finished", at + timedelta(seconds=20), runtime="torch cpu")
+                results.add_findings(tx, run_id, study_id, findings)
+                leases.finish(
+                    tx, run_id, "token", "finished", at + timedelta(seconds=20), runtime="torch cpu"
+                )
             elif state == "failed":
-                runs.finish(tx, run_id, "token", "gave_up", at + timedelta(seconds=20), failure="crashed")
+                leases.finish(tx, run_id, "token", "gave_up", at + timedelta(seconds=20), failure="crashed")
 
 
 def sow(path: Path, now: datetime) -> Sown:
@@ -154,7 +169,7 @@ def sow_in(database: Database, now: datetime) -> Sown:
     with database.write() as tx:
         policies.ensure_first(tx, now - timedelta(days=1))
         for detector, not_covered in (("chest_xray", ["fracture"]), ("lung_nodule", ["embolism"])):
-            runs.register_release(tx, detector, "1.0.0", f"{detector}-digest", not_covered, now)
+            releases.register(tx, detector, "1.0.0", f"{detector}-digest", not_covered, now)
         people = {r: r for r in ROLES} | dict.fromkeys(("ann", "ben", "cleo"), "reader")
         for name, role in people.items():
             users.add_user(tx, name, role, _one_for_all(), now, display_name=f"Dr. {name.title()}")
@@ -206,7 +221,7 @@ def _arrival(
     uid: str, n: int, i: int, patient: str, patient_id: str, sex: str, age: float, modality: str, view: str,
     body_part: str, description: str, location: str, acquired: datetime, constancy: bool, digest: str,
     rows: int, columns: int,
-) -> studies.Arrival:  # fmt: skip
+) -> registration.Arrival:  # fmt: skip
     header = InstanceHeader(
         sop_class_uid=CT
         if modality == "CT"
@@ -235,7 +250,7 @@ def _arrival(
         image_position_patient=(0.0, 0.0, float(i)),
         photometric_interpretation="MONOCHROME2",
     )
-    return studies.Arrival(
+    return registration.Arrival(
         header=header,
         digest=digest or f"{n:032x}{i:032x}",
         size_bytes=1000,

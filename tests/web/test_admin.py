@@ -7,7 +7,7 @@ from flask import Flask
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
-from triage.store import audit, policies, runs, users
+from triage.store import audit, policies, releases, users
 from triage.store.listing import SORTS
 
 
@@ -91,8 +91,10 @@ def test_users_are_made_changed_and_disabled_and_a_token_is_shown_once(
 
 def test_a_release_is_proposed_by_one_and_confirmed_by_another(signed_in: SignedIn, sown: Sown) -> None:
     with sown.database.write() as tx:
-        new = runs.register_release(tx, "chest_xray", "2.0.0", "digest-2", [], sown.now)
-        runs.note_acceptance(tx, new, calibrated=True, constancy={"finding": "pneumothorax", "flagged": True})
+        new = releases.register(tx, "chest_xray", "2.0.0", "digest-2", [], sown.now)
+        releases.note_acceptance(
+            tx, new, calibrated=True, constancy={"finding": "pneumothorax", "flagged": True}
+        )
         users.add_user(tx, "second", "admin", "x", sown.now)
     first, second = signed_in("admin"), signed_in("second")
     ok(first.post(f"/api/v1/admin/releases/{new}/propose", json={"reason": "better here"}))

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from tests.pacs import a_pacs
 from tests.web.conftest import Clock, SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
-from triage.store import alerts, audit, peers, runs, studies
+from triage.store import alerts, audit, peers, releases, runs, studies
 from triage.web.app import CONTENT_SECURITY_POLICY
 
 ITEM_KEYS = {
@@ -196,17 +196,17 @@ def test_places_in_triage_only_mode_are_for_qa_alone(signed_in: SignedIn, bearer
 def test_a_shadow_release_speaks_to_qa_alone(signed_in: SignedIn, sown: Sown) -> None:
     uid = sown.add(findings=(flag("nodule"),))
     with sown.database.write() as tx:
-        shadow = runs.register_release(tx, "chest_xray", "2.0.0", "shadow-digest", [], sown.now)
+        shadow = releases.register(tx, "chest_xray", "2.0.0", "shadow-digest", [], sown.now)
         counted = runs.all_of_study(tx, studies.find_study(tx, uid) or 0)[0]
         runs.request(
             tx, study_id=counted["study_id"], series_id=counted["series_id"], release_id=shadow, input_digest="x",
             sop_instance_uids=["1.2.3"], queue="shadow", policy_version=1, mode="triage_only", now=sown.now,
         )  # fmt: skip
-    releases = {
+    seen = {
         name: [r["release"] for r in ok(signed_in(name).get(f"/api/v1/studies/{uid}"))["runs"]]
         for name in ("ann", "qa")
     }
-    assert releases == {"ann": ["chest_xray 1.0.0"], "qa": ["chest_xray 1.0.0", "chest_xray 2.0.0"]}
+    assert seen == {"ann": ["chest_xray 1.0.0"], "qa": ["chest_xray 1.0.0", "chest_xray 2.0.0"]}
 
 
 def test_an_alert_is_acknowledged_by_one_person(signed_in: SignedIn, sown: Sown) -> None:

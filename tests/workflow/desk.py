@@ -13,7 +13,7 @@ from triage.detectors.protocol import Detection
 from triage.domain.alerting import Rung
 from triage.domain.finding import Finding
 from triage.domain.suitability import NotSuitable
-from triage.store import alerts, audit, policies, runs, schema, worklist
+from triage.store import alerts, audit, leases, policies, releases, runs, schema, worklist
 from triage.store.database import Database
 from triage.workflow import assess
 from triage.workflow.assess import Result
@@ -41,7 +41,7 @@ class Desk:
             policies.ensure_first(tx, NOON)
             alerts.sync_routes(tx, [(name, "webhook") for name in ROUTES])
             for detector in ("chest_xray", "lung_nodule"):
-                runs.register_release(tx, detector, "1.0.0", f"{detector}-1", ["hernia"], NOON)
+                releases.register(tx, detector, "1.0.0", f"{detector}-1", ["hernia"], NOON)
 
     def receive(self, **values: Any) -> Intake:
         with self.database.write() as tx:
@@ -58,11 +58,11 @@ class Desk:
         with self.database.write() as tx:
             return complete_series(tx, series_id, self.site, self.clock(), self.ids)
 
-    def lease(self, run_id: int) -> runs.Leased | None:
+    def lease(self, run_id: int) -> leases.Leased | None:
         with self.database.write() as tx:
             return assess.lease(tx, run_id, self.ids(), self.clock())
 
-    def finish(self, leased: runs.Leased, result: Result) -> bool:
+    def finish(self, leased: leases.Leased, result: Result) -> bool:
         with self.database.write() as tx:
             return assess.finish(tx, leased, result, self.site, self.ids, self.clock())
 

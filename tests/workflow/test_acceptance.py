@@ -11,22 +11,22 @@ from tests.workflow.desk import Desk
 from triage.detectors.releases import Release
 from triage.domain.errors import Refused
 from triage.domain.finding import Band, Finding
-from triage.store import runs
+from triage.store import releases
 from triage.workflow import acceptance, activation
 from triage.workflow.constancy import _as_accepted
 
 
 def test_a_release_is_proposed_when_it_is_calibrated_and_the_phantom_was_shown_to_it(desk: Desk) -> None:
     with desk.database.write() as tx:
-        raw = runs.register_release(tx, "chest_xray", "raw-1", "digest-raw", [], NOON)
-        runs.note_acceptance(tx, raw, calibrated=False)
+        raw = releases.register(tx, "chest_xray", "raw-1", "digest-raw", [], NOON)
+        releases.note_acceptance(tx, raw, calibrated=False)
         with pytest.raises(Refused, match="nobody calibrated"):
             activation.propose(tx, raw, "ada", "better", NOON)
-        runs.note_acceptance(tx, raw, calibrated=True)
+        releases.note_acceptance(tx, raw, calibrated=True)
         with pytest.raises(Refused, match="triage models shadow chest_xray raw-1"):
             activation.propose(tx, raw, "ada", "better", NOON)
         answer = {"finding": "pneumothorax", "probability": 0.12, "flagged": False}
-        runs.note_acceptance(tx, raw, calibrated=True, constancy=answer)
+        releases.note_acceptance(tx, raw, calibrated=True, constancy=answer)
         activation.propose(tx, raw, "ada", "better", NOON)
     with pytest.raises(Refused, match="triage models calibrate chest_xray raw-1"):
         acceptance.require_calibrated(

@@ -22,7 +22,7 @@ from triage.domain.errors import Misconfigured, Unavailable
 from triage.domain.finding import Finding, Measurements
 from triage.domain.run import LEASE
 from triage.domain.suitability import NotSuitable, NotSuitableError, ReasonCode
-from triage.store import runs, schema
+from triage.store import leases, releases, results, schema
 from triage.store.spool import Spool
 from triage.workflow import assess as steps
 from triage.workflow import sweep
@@ -86,8 +86,8 @@ def test_a_lease_is_renewed_by_its_holder_alone(any_desk: Desk) -> None:
     leased = any_desk.lease(any_desk.receive().wake[0][0])
     assert leased is not None
     with any_desk.database.write() as tx:
-        assert runs.renew(tx, leased.run_id, leased.token, NOON + 3 * LEASE)
-        assert not runs.renew(tx, leased.run_id, "another", NOON)
+        assert leases.renew(tx, leased.run_id, leased.token, NOON + 3 * LEASE)
+        assert not leases.renew(tx, leased.run_id, "another", NOON)
     any_desk.clock.advance(LEASE.total_seconds() + 1)
     assert any_desk.lease(leased.run_id) is None
 
@@ -108,12 +108,12 @@ def test_a_study_that_kills_its_worker_three_times_has_failed(any_desk: Desk) ->
 def test_findings_of_a_shadow_release_move_nothing_even_once_it_is_active(desk: Desk) -> None:
     """I19, I20: an activated shadow release counts from its next run on."""
     with desk.database.write() as tx:
-        shadow = runs.register_release(tx, "chest_xray", "2.0.0", "chest_xray-2", [], NOON)
+        shadow = releases.register(tx, "chest_xray", "2.0.0", "chest_xray-2", [], NOON)
     (active_run, _), (shadow_run, _) = desk.receive().wake
     desk.analyse(active_run)
     desk.analyse(shadow_run, CRITICAL)
     with desk.database.write() as tx:
-        runs.activate_release(tx, shadow)
+        releases.activate(tx, shadow)
     desk.analyse(desk.receive(instance=2).wake[0][0])
 
     assert desk.item()["priority_class"] == 0 and desk.alerts() == []
@@ -222,7 +222,7 @@ def test_the_lease_is_renewed_while_a_detector_works(desk: Desk, monkeypatch: py
     monkeypatch.setattr(steps, "RENEW_SECONDS", 0.005)
     run_id = desk.receive().wake[0][0]
     renewed, attempts, stolen = threading.Event(), [], threading.Event()
-    renew = runs.renew
+    renew = leases.renew
 
     def watched(tx: Any, *args: Any) -> bool:
         attempts.append(1)
@@ -235,7 +235,7 @@ def test_the_lease_is_renewed_while_a_detector_works(desk: Desk, monkeypatch: py
         stolen.set()
         return renew(tx, *args)
 
-    monkeypatch.setattr(runs, "renew", watched)
+    monkeypatch.setattr(leases, "renew", watched)
     worker(desk, lambda: renewed.wait(10)).assess(run_id)
 
     assert renewed.is_set() and len(attempts) == 3  # once busy, once renewed, once told that it is lost
@@ -303,7 +303,7 @@ def a_nodule(diameter: float) -> Finding:
     return a_finding("nodule", 0.9, measurements=m)
 
 
-def scanned(desk: Desk, study: int, diameter: float, **values: Any) -> runs.Leased:
+def scanned(desk: Desk, study: int, diameter: float, **values: Any) -> leases.Leased:
     """A scan with one nodule, on its day, analysed."""
     desk.receive_scan(study=study, series=study, **values)
     with desk.database.write() as tx:
@@ -332,7 +332,7 @@ def test_a_nodule_of_an_earlier_scan_gets_its_growth(any_desk: Desk) -> None:
         237.5,
     )
     with any_desk.database.read() as tx:
-        assert runs.findings_of_runs(tx, [later.run_id])[later.run_id][0].growth is not None
+        assert results.findings_of_runs(tx, [later.run_id])[later.run_id][0].growth is not None
 
 
 def test_another_patients_scan_is_no_prior(desk: Desk) -> None:

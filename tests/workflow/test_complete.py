@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
-from triage.store import studies
+from triage.store import completeness
 
 
 def released(desk: Desk, slices: int = 10, **values: object) -> int:
     """A series whose association has ended; its id."""
     series_id = desk.receive_scan(slices, association_id="node:1", **values).series_id
     with desk.database.write() as tx:
-        studies.association_ended(tx, "node:1", False, desk.clock())
+        completeness.association_ended(tx, "node:1", False, desk.clock())
     return series_id
 
 
@@ -32,7 +32,7 @@ def test_a_released_series_without_gap_runs_after_the_quiet_time(any_desk: Desk)
 def test_the_count_of_the_archive_ends_the_waiting(desk: Desk) -> None:
     series_id = desk.receive_scan().series_id
     with desk.database.write() as tx:
-        studies.set_expected_count(tx, desk.rows("series")[0]["series_instance_uid"], 10, NOON)
+        completeness.set_expected_count(tx, desk.rows("series")[0]["series_instance_uid"], 10, NOON)
 
     assert desk.judge(series_id) == [(1, "routine")]
     assert desk.rows("series")[0]["complete_because"] == "count met"

@@ -10,8 +10,8 @@ import pytest
 from tests.factories import NOON, a_header, digest_of
 from tests.workflow.desk import Desk
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import runs, studies, worklist
-from triage.store.studies import Arrived
+from triage.store import orders, releases, worklist
+from triage.store.registration import Arrived
 from triage.workflow.intake import acquired_at, arrival_of, input_digest, request_runs
 
 SR = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.11", "modality": "SR"}
@@ -66,7 +66,7 @@ def test_a_contradiction_is_kept_aside_and_audited(desk: Desk, changes: dict[str
 
 def test_an_order_gives_the_class_and_the_place(desk: Desk) -> None:
     with desk.database.write() as tx:
-        studies.add_order(tx, NOON, accession_number="A1", priority="STAT", patient_location="ICU")
+        orders.add(tx, NOON, accession_number="A1", priority="STAT", patient_location="ICU")
 
     desk.receive()
 
@@ -87,7 +87,7 @@ def test_a_detector_that_is_switched_off_says_so(desk: Desk) -> None:
 
 def test_a_shadow_release_looks_too_but_in_its_own_queue(desk: Desk) -> None:
     with desk.database.write() as tx:
-        runs.register_release(tx, "chest_xray", "2.0.0", "chest_xray-2", [], NOON)
+        releases.register(tx, "chest_xray", "2.0.0", "chest_xray-2", [], NOON)
 
     assert desk.receive().wake == ((1, "stat"), (2, "shadow"))
 
@@ -96,7 +96,7 @@ def test_a_shadow_release_looks_too_but_in_its_own_queue(desk: Desk) -> None:
 def test_without_an_active_release_the_reader_hears_that_the_detector_is_off(desk: Desk, state: str) -> None:
     """Of a shadow release too: a run in its queue would be told to nobody."""
     with desk.database.write() as tx:
-        runs.set_release_state(tx, 1, state)
+        releases.set_state(tx, 1, state)
 
     assert desk.receive().wake == ()
     assert (desk.item()["ai_status"], desk.item()["ai_reason"]) == ("not_analysed", "MODEL_OFF")
@@ -113,7 +113,7 @@ def test_the_same_input_is_asked_for_once(desk: Desk) -> None:
 
 def test_a_stat_scan_is_looked_at_before_others(desk: Desk) -> None:
     with desk.database.write() as tx:
-        studies.add_order(tx, NOON, accession_number="A1", priority="STAT")
+        orders.add(tx, NOON, accession_number="A1", priority="STAT")
     series_id = desk.receive_scan().series_id
     desk.clock.advance(60)
 

@@ -12,7 +12,7 @@ from tests.web.seed import Sown, flag, pneumothorax, sow
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import Band, Finding
 from triage.domain.priority import Policy
-from triage.store import audit, policies, runs, studies, worklist
+from triage.store import audit, policies, releases, studies, worklist
 from triage.workflow import activation, policy
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -118,9 +118,11 @@ def test_the_rule_tester_says_class_and_reasons() -> None:
 
 def test_two_persons_make_a_release_active_and_one_brings_back_the_last(sown: Sown) -> None:
     with sown.database.write() as tx:
-        new = runs.register_release(tx, "chest_xray", "2.0.0", "digest-2", [], NOON)
-        runs.note_acceptance(tx, new, calibrated=True, constancy={"finding": "pneumothorax", "flagged": True})
-        old = next(r["id"] for r in runs.releases(tx, "active") if r["detector"] == "chest_xray")
+        new = releases.register(tx, "chest_xray", "2.0.0", "digest-2", [], NOON)
+        releases.note_acceptance(
+            tx, new, calibrated=True, constancy={"finding": "pneumothorax", "flagged": True}
+        )
+        old = next(r["id"] for r in releases.in_states(tx, "active") if r["detector"] == "chest_xray")
         audit.append(tx, NOON, "triage", "release.activated", "release", old, {})
         with pytest.raises(Refused, match="was active before"):
             activation.roll_back(tx, new, "kim", "just so", NOON)
@@ -130,10 +132,10 @@ def test_two_persons_make_a_release_active_and_one_brings_back_the_last(sown: So
         with pytest.raises(Refused, match="another person"):
             activation.confirm(tx, proposal, "kim", NOON)
         activation.confirm(tx, proposal, "lee", NOON)
-        assert [r["id"] for r in runs.releases(tx, "active") if r["detector"] == "chest_xray"] == [new]
+        assert [r["id"] for r in releases.in_states(tx, "active") if r["detector"] == "chest_xray"] == [new]
         with pytest.raises(Refused, match="has ended"):
             activation.confirm(tx, proposal, "lee", NOON)
         activation.roll_back(tx, old, "kim", "too many flags", NOON)
-        assert [r["id"] for r in runs.releases(tx, "active") if r["detector"] == "chest_xray"] == [old]
+        assert [r["id"] for r in releases.in_states(tx, "active") if r["detector"] == "chest_xray"] == [old]
         acts = [e["act"] for e in audit.events(tx, object_kind="release", object_id=str(new))]
     assert acts == ["release.proposed", "release.activated"]

@@ -19,7 +19,7 @@ from triage.domain.errors import Unavailable
 from triage.domain.finding import Finding, Mode
 from triage.domain.identity import Demographics, PatientKey
 from triage.settings import Settings
-from triage.store import audit, reading, runs, studies
+from triage.store import audit, leases, orders, reading, registration, releases, results, runs, studies
 from triage.store.database import Database
 from triage.store.schema import finding, instance, output, run
 from triage.store.spool import Spool
@@ -51,22 +51,22 @@ class Bench:
         """A run over this study's series that ended; its id."""
         detector = "lung_nodule" if modality == "CT" else "chest_xray"
         with self.database.write() as tx:
-            release_id = runs.register_release(
+            release_id = releases.register(
                 tx, detector, "1.0.0", digest_of(detector + release), ["fracture"], NOON
             )
             for i in range(1, images + 1):
                 arrival = an_arrival(study=study, instance=i, modality=modality, **header)
-                held = studies.register(tx, arrival, "SITE", 10, NOON)
+                held = registration.register(tx, arrival, "SITE", 10, NOON)
             uids = [uid(study, 1, i) for i in range(1, images + 1)]
             run_id, _ = runs.request(
                 tx, study_id=held.study_id, series_id=held.series_id, release_id=release_id,
                 input_digest=digest_of(uids), sop_instance_uids=uids, queue=queue, policy_version=1, mode=mode,
                 now=self.clock.advance(1),
             )  # fmt: skip
-            runs.lease(tx, run_id, "token", NOON, 60 * SECOND)
+            leases.lease(tx, run_id, "token", NOON, 60 * SECOND)
             if end:
-                runs.add_findings(tx, run_id, held.study_id, findings)
-                runs.finish(tx, run_id, "token", end, self.clock.advance(1))
+                results.add_findings(tx, run_id, held.study_id, findings)
+                leases.finish(tx, run_id, "token", end, self.clock.advance(1))
                 runs.supersede_older(tx, run_id)
         return run_id
 
@@ -201,7 +201,7 @@ def test_a_run_that_completes_late_is_not_overlooked(bench: Bench) -> None:
     assert bench.publisher.turn() == 1
     assert bench.publisher.turn() == 0
     with bench.database.write() as tx:
-        runs.finish(tx, late, "token", "finished", bench.clock.advance(1))
+        leases.finish(tx, late, "token", "finished", bench.clock.advance(1))
     assert bench.publisher.turn() == 1
     assert {r["run_id"] for r in bench.rows()} == {late, late + 1}
 
@@ -252,9 +252,7 @@ def test_places_are_told_only_where_run_and_site_both_allow_it(
 
 def test_the_order_of_the_study_is_named(bench: Bench) -> None:
     with bench.database.write() as tx:
-        studies.add_order(
-            tx, NOON, accession_number="A1", placer_order_number="PL7", filler_order_number="FI7"
-        )
+        orders.add(tx, NOON, accession_number="A1", placer_order_number="PL7", filler_order_number="FI7")
     run_id = bench.completed()
     bench.publisher.turn()
     (request,) = bench.read(run_id, "sr").ReferencedRequestSequence

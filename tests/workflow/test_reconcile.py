@@ -14,8 +14,8 @@ from tests.workflow.desk import Desk
 from triage.domain.errors import Refused
 from triage.domain.identity import Demographics, PatientKey
 from triage.settings import RouteSettings
-from triage.store import removal, studies
-from triage.store.studies import Arrived
+from triage.store import orders, removal, studies
+from triage.store.registration import Arrived
 from triage.workflow import reconcile, relay
 from triage.workflow.sweep import sweep
 
@@ -166,7 +166,7 @@ def test_a_move_heard_before_the_images_holds(desk: Desk) -> None:
 
 def test_another_accession_number_brings_its_order(desk: Desk) -> None:
     with desk.database.write() as tx:
-        studies.add_order(tx, NOON, accession_number="A2", priority="STAT", patient_location="ICU")
+        orders.add(tx, NOON, accession_number="A2", priority="STAT", patient_location="ICU")
     desk.flagged(a_finding())
     deliver(desk)
 

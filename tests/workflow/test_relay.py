@@ -18,7 +18,7 @@ from triage.domain.alerting import AlertState, DeliveryState
 from triage.domain.errors import Unavailable
 from triage.domain.finding import Location, Mode
 from triage.settings import RouteSettings
-from triage.store import alerts, constancy, runs, studies
+from triage.store import alerts, constancy, orders, runs
 from triage.store.database import Database
 from triage.workflow import relay
 from triage.workflow.alert import withdraw
@@ -182,7 +182,7 @@ def test_a_delivery_that_ends_between_look_and_preparation_is_left_alone(
 @pytest.mark.parametrize(("mode", "side"), [(Mode.TRIAGE_ONLY, ""), (Mode.OVERLAY, "left")])
 def test_a_notice_says_where_only_in_overlay_mode(desk: Desk, mode: Mode, side: str) -> None:
     with desk.database.write() as tx:
-        studies.add_order(tx, NOON, accession_number="A1", priority="URGENT", placer_order_number="PL7")
+        orders.add(tx, NOON, accession_number="A1", priority="URGENT", placer_order_number="PL7")
     desk.flagged(a_finding("effusion"), CRITICAL)
     with desk.database.read() as tx:
         notice = notice_of(tx, alerts.deliveries(tx)[0], replace(desk.site, mode=mode))

@@ -139,7 +139,7 @@ def test_workers_that_take_nothing_while_rows_wait_are_killed_and_others_are_not
     clockwork.supervisor._deaf_look_at = 0.0
     clockwork.supervisor.turn()
     assert worker.process is not None and worker.process.poll() is None, "nothing waits: nobody is deaf"
-    monkeypatch.setattr(supervisor.runs, "nobody_takes", lambda *_: True)
+    monkeypatch.setattr(supervisor.run_queue, "nobody_takes", lambda *_: True)
     first = worker.process
     clockwork.look_for_the_deaf()
     assert first.poll() is None, "it still loads its weights"
@@ -166,7 +166,7 @@ def test_a_database_that_is_away_is_no_reason_to_kill_workers(
     def away(*_: object) -> bool:
         raise Unavailable("the database is away")
 
-    monkeypatch.setattr(supervisor.runs, "nobody_takes", away)
+    monkeypatch.setattr(supervisor.run_queue, "nobody_takes", away)
     clockwork.supervisor._deaf_look_at = 0.0
     clockwork.supervisor.turn()
     process = clockwork.supervisor.parts[0].process

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
 from triage.domain.errors import Unavailable
-from triage.store import audit, events, runs, worklist
+from triage.store import audit, events, run_queue, worklist
 from triage.workflow import read
 from triage.workflow import sweep as steps
 from triage.workflow.sweep import PATIENCE, climb_due, judge_due, sweep
@@ -195,12 +195,12 @@ def test_machines_that_differ_by_seconds_change_nothing(desk: Desk, seconds: int
 def test_rows_that_wait_while_nobody_takes_them_are_noticed(desk: Desk) -> None:
     patience = timedelta(seconds=60)
     with desk.database.read() as tx:
-        assert not runs.nobody_takes(tx, NOON, patience)
+        assert not run_queue.nobody_takes(tx, NOON, patience)
     desk.receive()
     desk.clock.advance(61)
     with desk.database.read() as tx:
-        assert runs.nobody_takes(tx, desk.clock(), patience)
+        assert run_queue.nobody_takes(tx, desk.clock(), patience)
     desk.lease(1)
     with desk.database.read() as tx:
-        assert not runs.nobody_takes(tx, desk.clock(), patience)
+        assert not run_queue.nobody_takes(tx, desk.clock(), patience)
         assert tx.execute(text("SELECT count(*) FROM run")).scalar_one() == 1

@@ -30,7 +30,7 @@ from triage.cli.up import start, temporary_home, with_free_ports
 from triage.domain.errors import Unavailable
 from triage.hl7.mllp import Inbox, MllpListener
 from triage.settings import Settings
-from triage.store import alerts, constancy, events, outputs, runs, studies, users
+from triage.store import alerts, constancy, events, orders, outputs, runs, studies, users
 from triage.store.database import Database
 from triage.workflow.parts.names import parts_of
 from triage.workflow.samples import SAMPLES, Written, write_sample
@@ -216,7 +216,7 @@ def _drawing() -> Iterator[ProcessPoolExecutor]:
 
 def _order(running: Demo, written: Written) -> None:
     with running.database.write() as tx:
-        studies.add_order(
+        orders.add(
             tx,
             datetime.now(UTC),
             study_instance_uid=written.study_instance_uid,

@@ -15,7 +15,7 @@ from triage.cli.models_make import add, calibrate
 from triage.detectors.releases import Release, load_release
 from triage.domain.errors import Misconfigured, Refused
 from triage.settings import Settings
-from triage.store import proposals, runs, users
+from triage.store import proposals, releases, users
 from triage.store.database import Database
 from triage.workflow import acceptance, accounts, activation
 from triage.workflow.releases import find_release, on_disk, places_of, register_releases, verify_release
@@ -39,7 +39,7 @@ def list_(state: State, as_json: bool) -> None:
     """Releases on disk, and which of them is in force."""
     settings = state.settings()
     with open_database(settings).read() as tx:
-        rows = {r["digest"]: r for r in runs.releases(tx)}
+        rows = {r["digest"]: r for r in releases.in_states(tx)}
         proposed = {p["release_id"]: p["proposed_by"] for p in proposals.listing(tx) if p["state"] == "open"}
     found = [
         {
@@ -123,7 +123,7 @@ def activate(
     persons = _persons(database, [n for n in (by, second) if n], password_stdin, now)
     answer = acceptance.phantom_answer(release, settings.runtime, places_of(settings))
     with database.write() as tx:
-        runs.note_acceptance(tx, release_id, calibrated=True, constancy=answer)
+        releases.note_acceptance(tx, release_id, calibrated=True, constancy=answer)
         done = _agreed(tx, release_id, persons, reason or "command line", now)
     if not done:
         say(f"{release.title} is proposed by {by}; another administrator confirms with: "
@@ -154,10 +154,10 @@ def _registered(settings: Settings, database: Database, release: Release, now: d
     """The row of a release, the shipped ones before it: the first release of a detector counts at once."""
     with database.write() as tx:
         register_releases(tx, settings.detectors, now, places_of(settings))
-        release_id = runs.register_release(
+        release_id = releases.register(
             tx, release.detector, release.version, release.digest, release.not_covered, now
         )
-        runs.note_acceptance(tx, release_id, calibrated=release.calibrated)
+        releases.note_acceptance(tx, release_id, calibrated=release.calibrated)
     return release_id
 
 
@@ -189,7 +189,7 @@ def _aside(settings: Settings, detector: str, version: str, to: str, reason: str
     if to == "shadow" and release.calibrated:  # the page that proposes it cannot ask the phantom
         answer = acceptance.phantom_answer(release, settings.runtime, places_of(settings))
         with database.write() as tx:
-            runs.note_acceptance(tx, release_id, calibrated=True, constancy=answer)
+            releases.note_acceptance(tx, release_id, calibrated=True, constancy=answer)
     with database.write() as tx:
         activation.move(tx, release_id, to, actor(), reason or "command line", now)
     say(f"{release.title} is now {to}")

@@ -23,7 +23,7 @@ from triage import __version__
 from triage.domain.errors import Refused
 from triage.qa import measures, subgroups
 from triage.settings import Settings
-from triage.store import audit, constancy, runs
+from triage.store import audit, constancy, releases
 from triage.store import measures as facts
 
 LISTED = 50  # rows of a list of studies
@@ -127,7 +127,7 @@ def _head(
                 "state": r["state"],
                 "since": r["registered_at"].isoformat(),
             }
-            for r in runs.releases(tx)
+            for r in releases.in_states(tx)
         ],
         "thresholds": [
             {"detector": t.detector, "version": t.version, "finding": t.finding, "threshold": t.value}

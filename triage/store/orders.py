@@ -144,3 +144,25 @@ def unordered(tx: Connection, since: datetime, limit: int = 200) -> list[tuple[i
         .limit(limit)
     )
     return [(r[0], r[1], r[2], r[3]) for r in tx.execute(query)]
+
+
+def find_order(tx: Connection, study_instance_uid: str, accession_number: str) -> dict[str, Any] | None:
+    """The order of a study: by Study Instance UID, else by accession number (standards 7.1)."""
+    by_accession = and_(order.c.accession_number == accession_number, order.c.accession_number != "")
+    row = (
+        tx.execute(
+            select(order)
+            .where(
+                or_(order.c.study_instance_uid == study_instance_uid, by_accession), order.c.state == "active"
+            )
+            .order_by(
+                (order.c.study_instance_uid == study_instance_uid).desc(),
+                case({"STAT": 0, "URGENT": 1}, value=order.c.priority, else_=2),
+                order.c.id.desc(),
+            )
+            .limit(1)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None

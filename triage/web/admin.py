@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import Policy
-from triage.store import overview, peers, policies, proposals, runs, users
+from triage.store import overview, peers, policies, proposals, releases, users
 from triage.web import cards
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_, _
@@ -156,7 +156,7 @@ def rules_page(call: Call) -> str:
 def releases_page(call: Call, **values: Any) -> str:
     """Releases with their state and card, and what waits for a second person."""
     return page(
-        call, "releases", releases=runs.releases(call.tx), proposals=proposals.listing(call.tx),
+        call, "releases", releases=releases.in_states(call.tx), proposals=proposals.listing(call.tx),
         cards=cards.by_digest(), counts=overview.runs_by_release(call.tx, call.now - timedelta(days=1)), **values,
     )  # fmt: skip
 

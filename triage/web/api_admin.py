@@ -6,44 +6,44 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from triage.store import policies, proposals, runs
-from triage.web import models
+from triage.store import policies, proposals, releases
 from triage.web.context import Call, Route, stamp
+from triage.web.models.base import ClassWord, Nothing, Request
 from triage.workflow import activation, policy
 
 ADMIN = ("admin",)
 Reason = Annotated[str, Field(min_length=1, max_length=400)]
 
 
-class PolicyContent(models.Request):
+class PolicyContent(Request):
     """`longest_wait_minutes` and `raises_to` are whole; `thresholds` names only what differs from the release's own."""
 
-    longest_wait_minutes: dict[models.ClassWord, Annotated[float, Field(gt=0, le=100_000)]]
-    raises_to: Annotated[dict[str, models.ClassWord], Field(max_length=100)]
+    longest_wait_minutes: dict[ClassWord, Annotated[float, Field(gt=0, le=100_000)]]
+    raises_to: Annotated[dict[str, ClassWord], Field(max_length=100)]
     raised_per_hour: Annotated[int, Field(ge=0, le=10_000)]
     thresholds: Annotated[dict[str, float], Field(max_length=100)] = Field(default_factory=dict)
 
 
-class DryRunBody(models.Request):
+class DryRunBody(Request):
     content: PolicyContent
     hours: Annotated[int, Field(ge=1, le=720)] = policy.DRY_RUN_HOURS
 
 
-class ApplyBody(models.Request):
+class ApplyBody(Request):
     content: PolicyContent
     reason: Reason
 
 
-class ReasonBody(models.Request):
+class ReasonBody(Request):
     reason: Reason
 
 
-class MoveBody(models.Request):
+class MoveBody(Request):
     to: Literal["shadow", "retired"]
     reason: Reason
 
 
-class TryBody(models.Request):
+class TryBody(Request):
     ordered_priority: Literal["STAT", "URGENT", "ROUTINE"] = "ROUTINE"
     findings: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
     waited_minutes: Annotated[float, Field(ge=0, le=100_000)] = 0
@@ -98,7 +98,7 @@ def try_rule(call: Call) -> dict[str, Any]:
 def get_releases(call: Call) -> dict[str, Any]:
     """Releases and what is proposed for them."""
     return {
-        "releases": [r | {"registered_at": stamp(r["registered_at"])} for r in runs.releases(call.tx)],
+        "releases": [r | {"registered_at": stamp(r["registered_at"])} for r in releases.in_states(call.tx)],
         "proposals": [
             p | {"proposed_at": stamp(p["proposed_at"]), "ended_at": stamp(p["ended_at"])}
             for p in proposals.listing(call.tx)
@@ -135,7 +135,7 @@ def roll_back(call: Call, number: int) -> dict[str, Any]:
     return get_releases(call)
 
 
-def _post(path: str, view: Any, body: Any = models.Nothing) -> Route:
+def _post(path: str, view: Any, body: Any = Nothing) -> Route:
     return Route(path=f"/api/v1/admin/{path}", view=view, method="POST", scopes=ADMIN, body=body)
 
 

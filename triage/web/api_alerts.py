@@ -7,8 +7,10 @@ from typing import Any
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Refused
 from triage.store import alerts, studies
-from triage.web import models, shapes
+from triage.web import shapes
 from triage.web.context import Call, Route, stamp
+from triage.web.models.alerts import AlertAnswer, Alerts, AlertsQuery, HandoverBody
+from triage.web.models.base import Nothing
 from triage.workflow import read
 
 EVERY_STATE = tuple(s.value for s in AlertState)
@@ -16,7 +18,7 @@ EVERY_STATE = tuple(s.value for s in AlertState)
 
 def get_alerts(call: Call) -> dict[str, Any]:
     """Alerts, newest first; without `state` those that nobody has answered."""
-    query: models.AlertsQuery = call.query
+    query: AlertsQuery = call.query
     return {"alerts": listed(call, states_of(query.state), query.limit), "as_of": stamp(call.now)}
 
 
@@ -56,13 +58,13 @@ def _said(call: Call, row: dict[str, Any]) -> dict[str, Any]:
 
 
 ACT = ("alerts:act",)
-_A = {"method": "POST", "scopes": ACT, "answer": models.AlertAnswer}
+_A = {"method": "POST", "scopes": ACT, "answer": AlertAnswer}
 ROUTES = (
     Route(
-        path="/api/v1/alerts", view=get_alerts, scopes=("worklist:read", "alerts:act"), query=models.AlertsQuery,
-        answer=models.Alerts,
+        path="/api/v1/alerts", view=get_alerts, scopes=("worklist:read", "alerts:act"), query=AlertsQuery,
+        answer=Alerts,
     ),
-    Route(path="/api/v1/alerts/<id:alert_id>/acknowledge", view=acknowledge, body=models.Nothing, **_A),  # type: ignore[arg-type]
-    Route(path="/api/v1/alerts/<id:alert_id>/handover", view=handover, body=models.HandoverBody, **_A),  # type: ignore[arg-type]
-    Route(path="/api/v1/alerts/<id:alert_id>/later", view=later, body=models.Nothing, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/acknowledge", view=acknowledge, body=Nothing, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/handover", view=handover, body=HandoverBody, **_A),  # type: ignore[arg-type]
+    Route(path="/api/v1/alerts/<id:alert_id>/later", view=later, body=Nothing, **_A),  # type: ignore[arg-type]
 )  # fmt: skip

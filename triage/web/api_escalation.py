@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from triage.store import audit, drills, oncall
-from triage.web import models
 from triage.web.api_oncall import duty
 from triage.web.context import Call, Route, stamp
+from triage.web.models.base import Nothing, Request, Time
+from triage.web.models.system import PeerStep
 from triage.workflow import budget, drill
 from triage.workflow.route_check import check_route
 from triage.workflow.site import new_id, site_of
@@ -18,7 +19,7 @@ from triage.workflow.site import new_id, site_of
 ADMIN = ("admin",)
 
 
-class DrillBody(models.Request):
+class DrillBody(Request):
     finding: Annotated[str, Field(max_length=40)] = drill.FINDING
 
 
@@ -30,7 +31,7 @@ class RouteTestAnswer(BaseModel):
     route: str
     ok: bool
     control_id: str
-    steps: list[models.PeerStep]
+    steps: list[PeerStep]
     next: str
 
 
@@ -39,7 +40,7 @@ class Escalation(BaseModel):
     on_call: list[dict[str, Any]]
     drills: list[dict[str, Any]]
     budget: dict[str, Any]
-    as_of: models.Time
+    as_of: Time
 
 
 def get_escalation(call: Call) -> dict[str, Any]:
@@ -103,8 +104,8 @@ ROUTES = (
         path=f"{_BASE}/drill", view=begin_drill, method="POST", scopes=ADMIN, body=DrillBody, answer=DrillBegun
     ),
     Route(
-        path=f"{_BASE}/drill/<id:number>/end", view=end_drill, method="POST", scopes=ADMIN, body=models.Nothing,
-        answer=models.Nothing,
+        path=f"{_BASE}/drill/<id:number>/end", view=end_drill, method="POST", scopes=ADMIN, body=Nothing,
+        answer=Nothing,
     ),
     Route(
         path="/api/v1/admin/routes/<string(maxlength=40):name>/test", view=test_route, method="POST", scopes=ADMIN,

@@ -6,8 +6,16 @@ from typing import Any
 
 from triage.domain.errors import Refused
 from triage.store import alerts, messages
-from triage.web import models
 from triage.web.context import Call, Route, stamp
+from triage.web.models.base import Nothing
+from triage.web.models.messages import (
+    MessageAnswer,
+    Messages,
+    MessageSearchBody,
+    MessagesQuery,
+    ParkBody,
+    RawMessage,
+)
 from triage.workflow import messages as work
 from triage.workflow.inbox import Inbox
 from triage.workflow.site import new_id, site_of
@@ -20,13 +28,13 @@ STATES = {
 
 def get_messages(call: Call) -> dict[str, Any]:
     """Messages of one direction, newest first; `before` is the last id of the page before."""
-    query: models.MessagesQuery = call.query
+    query: MessagesQuery = call.query
     return listed(call, query.direction, query.state, query.before, query.limit, peer=query.peer)
 
 
 def search(call: Call) -> dict[str, Any]:
     """Both directions by accession number: in a body, so that no number stands in an address."""
-    body: models.MessageSearchBody = call.body
+    body: MessageSearchBody = call.body
     return {"messages": found_by(call, body.accession_number), "next": None, "as_of": stamp(call.now)}
 
 
@@ -158,21 +166,19 @@ def brief_out(row: dict[str, Any]) -> dict[str, Any]:
 _BASE = "/api/v1/messages"
 
 
-def _act(path: str, view: Any, body: Any = models.Nothing, answer: Any = models.MessageAnswer) -> Route:
+def _act(path: str, view: Any, body: Any = Nothing, answer: Any = MessageAnswer) -> Route:
     return Route(
         path=f"{_BASE}/{path}", view=view, method="POST", scopes=("admin",), body=body, answer=answer
     )
 
 
 ROUTES = (
-    Route(
-        path=_BASE, view=get_messages, scopes=("admin",), query=models.MessagesQuery, answer=models.Messages
-    ),
-    _act("search", search, models.MessageSearchBody, models.Messages),
-    _act("in/<id:message_id>/raw", raw_in, answer=models.RawMessage),
-    _act("out/<id:message_id>/raw", raw_out, answer=models.RawMessage),
+    Route(path=_BASE, view=get_messages, scopes=("admin",), query=MessagesQuery, answer=Messages),
+    _act("search", search, MessageSearchBody, Messages),
+    _act("in/<id:message_id>/raw", raw_in, answer=RawMessage),
+    _act("out/<id:message_id>/raw", raw_out, answer=RawMessage),
     _act("in/<id:message_id>/replay", replay_in),
     _act("out/<id:message_id>/replay", replay_out),
-    _act("in/<id:message_id>/park", park_in, models.ParkBody),
-    _act("out/<id:message_id>/park", park_out, models.ParkBody),
+    _act("in/<id:message_id>/park", park_in, ParkBody),
+    _act("out/<id:message_id>/park", park_out, ParkBody),
 )

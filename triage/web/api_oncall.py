@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from triage.store import oncall
-from triage.web import models
 from triage.web.context import Call, Route, stamp
+from triage.web.models.alerts import Duties, DutyAdded, DutyBody
+from triage.web.models.base import Nothing
 from triage.workflow import oncall as work
 
 
@@ -17,7 +18,7 @@ def get_duties(call: Call) -> dict[str, Any]:
 
 def add_duty(call: Call) -> dict[str, Any]:
     """Name who is on call; 409 when somebody is already."""
-    body: models.DutyBody = call.body
+    body: DutyBody = call.body
     duty_id = work.add_duty(
         call.tx, site=body.site, place=body.place, person=body.person, contact=body.contact, starts_at=body.starts_at,
         ends_at=body.ends_at, by=call.who.name, now=call.now,
@@ -37,13 +38,13 @@ def duty(d: dict[str, Any]) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route(path="/api/v1/oncall", view=get_duties, scopes=("worklist:read", "admin"), answer=models.Duties),
+    Route(path="/api/v1/oncall", view=get_duties, scopes=("worklist:read", "admin"), answer=Duties),
     Route(
-        path="/api/v1/oncall", view=add_duty, method="POST", scopes=("admin",), body=models.DutyBody,
-        answer=models.DutyAdded,
+        path="/api/v1/oncall", view=add_duty, method="POST", scopes=("admin",), body=DutyBody,
+        answer=DutyAdded,
     ),
     Route(
-        path="/api/v1/oncall/<id:number>", view=remove_duty, method="DELETE", scopes=("admin",), body=models.Nothing,
-        answer=models.Nothing,
+        path="/api/v1/oncall/<id:number>", view=remove_duty, method="DELETE", scopes=("admin",), body=Nothing,
+        answer=Nothing,
     ),
 )  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Any
 
 from triage.domain.errors import Refused
 from triage.store import audit, dispatches, outputs, peers
-from triage.web import models
 from triage.web.context import Call, Route
+from triage.web.models.base import AgainAnswer
+from triage.web.models.system import PeersAnswer, PeerTestAnswer, PeerTestQuery
 from triage.workflow.peer_check import check_peer
 from triage.workflow.remotes import find_peer
 
@@ -33,7 +34,7 @@ def get_peers(call: Call) -> dict[str, Any]:
 
 def test_peer(call: Call, name: str) -> dict[str, Any]:
     """Speak with it, step by step, as `triage echo` does. No transaction is open meanwhile."""
-    query: models.PeerTestQuery = call.query
+    query: PeerTestQuery = call.query
     with call.web.database.read() as tx:
         peer = find_peer(tx, name)
     check = check_peer(call.web.settings, peer, store=query.store)
@@ -53,13 +54,13 @@ def resend(call: Call, uid: str) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route(path="/api/v1/peers", view=get_peers, scopes=ADMIN, answer=models.PeersAnswer),
+    Route(path="/api/v1/peers", view=get_peers, scopes=ADMIN, answer=PeersAnswer),
     Route(
         path="/api/v1/peers/<string(maxlength=40):name>/test", view=test_peer, method="POST", scopes=ADMIN,
-        query=models.PeerTestQuery, answer=models.PeerTestAnswer, needs_tx=False,
+        query=PeerTestQuery, answer=PeerTestAnswer, needs_tx=False,
     ),
     Route(
         path="/api/v1/outputs/<uid:uid>/again", view=resend, method="POST", scopes=ADMIN,
-        answer=models.AgainAnswer,
+        answer=AgainAnswer,
     ),
 )  # fmt: skip

@@ -10,11 +10,22 @@ from flask import Response
 from triage.domain.errors import ReadOnly, Refused
 from triage.domain.finding import Mode, PriorityClass
 from triage.log import get_logger
-from triage.store import alerts, audit, reading, runs, studies
-from triage.web import models, shapes
+from triage.store import alerts, audit, reading, results, runs, studies
+from triage.web import shapes
 from triage.web.api_worklist import ACT, READ, one_item, tell_hub
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_
+from triage.web.models.base import Nothing
+from triage.web.models.study import (
+    ClaimBody,
+    FeedbackAnswer,
+    FeedbackBody,
+    OverrideBody,
+    PreviewQuery,
+    ReportBody,
+    StudyAnswer,
+)
+from triage.web.models.worklist import WorklistItem
 from triage.workflow import preview, read
 
 log = get_logger()
@@ -34,7 +45,7 @@ def get_study(call: Call, uid: str) -> dict[str, Any]:
         for r in runs.all_of_study(call.tx, study_id)
         if r["release_state"] != "shadow" or call.who.may_see_inside  # a shadow speaks to QA alone (I19)
     ]
-    findings = runs.findings_of_runs(call.tx, [r["id"] for r in run_rows])
+    findings = results.findings_of_runs(call.tx, [r["id"] for r in run_rows])
     alert_rows = [a | {"study_instance_uid": uid} for a in alerts.of_study(call.tx, study_id)]
     series = studies.series_of(call.tx, study_id)
     history = _history(call, uid, alert_rows)
@@ -64,7 +75,7 @@ def get_study(call: Call, uid: str) -> dict[str, Any]:
 
 def get_preview(call: Call, uid: str) -> Response:
     """The compressed picture, not for diagnosis: one frontal film or key slices, longest side 1024."""
-    query: models.PreviewQuery = call.query
+    query: PreviewQuery = call.query
     study_id = studies.find_study(call.tx, uid)
     if study_id is None or studies.get_study(call.tx, study_id)["constancy"]:
         raise read.NotFound("no such study")
@@ -80,7 +91,7 @@ def get_preview(call: Call, uid: str) -> Response:
 
 def claim(call: Call, uid: str) -> dict[str, Any]:
     """Take the study for ten minutes (again: renew); 409 says who holds it."""
-    body: models.ClaimBody = call.body
+    body: ClaimBody = call.body
     study_id = read.claim(
         call.tx, uid, call.who.name, call.now, version=call.version, take_over_reason=body.take_over.strip(),
         opened=body.open, rank_shown=body.rank_shown,
@@ -111,7 +122,7 @@ def keep(call: Call, uid: str) -> dict[str, Any]:
 
 def give_feedback(call: Call, uid: str) -> dict[str, Any]:
     """Agree, disagree or missed: for quality; changes neither report nor priority."""
-    body: models.FeedbackBody = call.body
+    body: FeedbackBody = call.body
     feedback_id = read.feedback(
         call.tx, uid, call.who.name, call.now, verdict=body.verdict, finding=body.finding, chip=body.chip,
         text=body.text,
@@ -126,7 +137,7 @@ def undo_feedback(call: Call, uid: str) -> dict[str, Any]:
 
 def override(call: Call, uid: str) -> dict[str, Any]:
     """Raise by hand; or lower what a person raised."""
-    body: models.OverrideBody = call.body
+    body: OverrideBody = call.body
     read.override(
         call.tx, uid, call.who.name, call.now, priority_class=PriorityClass.from_word(body.priority_class),
         reason=body.reason, version=call.version,
@@ -136,7 +147,7 @@ def override(call: Call, uid: str) -> dict[str, Any]:
 
 def report(call: Call, uid: str) -> dict[str, Any]:
     """A report exists: the study is read, its alerts close."""
-    body: models.ReportBody = call.body
+    body: ReportBody = call.body
     read.report(call.tx, uid, call.who.name, call.now, state=body.state, version=call.version)
     tell_hub(call, "imagingstudy-close", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
@@ -324,10 +335,10 @@ def _time_line(
     return sorted(said, key=lambda m: str(m["at"]))
 
 
-_ITEM = models.WorklistItem
+_ITEM = WorklistItem
 
 
-def _act(name: str, view: Any, body: Any = models.Nothing, answer: Any = _ITEM, **more: Any) -> Route:
+def _act(name: str, view: Any, body: Any = Nothing, answer: Any = _ITEM, **more: Any) -> Route:
     path = f"/api/v1/studies/<uid:uid>/{name}"
     return Route(
         path=path, view=view, **{"method": "POST", "scopes": ACT, "body": body, "answer": answer, **more}
@@ -335,15 +346,15 @@ def _act(name: str, view: Any, body: Any = models.Nothing, answer: Any = _ITEM, 
 
 
 ROUTES = (
-    Route(path="/api/v1/studies/<uid:uid>", view=get_study, scopes=READ, answer=models.StudyAnswer),
-    Route(path="/api/v1/studies/<uid:uid>/preview", view=get_preview, scopes=READ, query=models.PreviewQuery),
-    _act("claim", claim, models.ClaimBody),
+    Route(path="/api/v1/studies/<uid:uid>", view=get_study, scopes=READ, answer=StudyAnswer),
+    Route(path="/api/v1/studies/<uid:uid>/preview", view=get_preview, scopes=READ, query=PreviewQuery),
+    _act("claim", claim, ClaimBody),
     _act("ask", ask),
     _act("release", release),
     _act("keep", keep),
-    _act("feedback", give_feedback, models.FeedbackBody, models.FeedbackAnswer),
-    _act("feedback", undo_feedback, answer=models.FeedbackAnswer, method="DELETE"),
-    _act("override", override, models.OverrideBody),
-    _act("report", report, models.ReportBody),
-    _act("overlay", note_overlay, answer=models.Nothing, scopes=READ),
+    _act("feedback", give_feedback, FeedbackBody, FeedbackAnswer),
+    _act("feedback", undo_feedback, answer=FeedbackAnswer, method="DELETE"),
+    _act("override", override, OverrideBody),
+    _act("report", report, ReportBody),
+    _act("overlay", note_overlay, answer=Nothing, scopes=READ),
 )

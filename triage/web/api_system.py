@@ -14,8 +14,8 @@ from sqlalchemy import text
 from triage.domain.errors import Unavailable
 from triage.domain.finding import PriorityClass
 from triage.store import audit, reading
-from triage.web import models
 from triage.web.context import PUBLIC, Call, Route
+from triage.web.models.system import AuditAnswer, AuditQuery, Health, Ready
 from triage.workflow import health
 
 
@@ -51,7 +51,7 @@ def get_metrics(call: Call) -> Response:
 
 def get_audit(call: Call) -> dict[str, Any]:
     """The audit trail in order of number."""
-    query: models.AuditQuery = call.query
+    query: AuditQuery = call.query
     events = audit.events(
         call.tx,
         object_kind=query.object_kind,
@@ -113,11 +113,11 @@ def _gauge(name: str, text_: str, labels: tuple[str, ...], values: dict[Any, Any
 
 
 ROUTES = (
-    Route(path="/health", view=get_health, scopes=PUBLIC, answer=models.Health, needs_tx=False),
-    Route(path="/ready", view=get_ready, scopes=PUBLIC, answer=models.Ready, needs_tx=False),
+    Route(path="/health", view=get_health, scopes=PUBLIC, answer=Health, needs_tx=False),
+    Route(path="/ready", view=get_ready, scopes=PUBLIC, answer=Ready, needs_tx=False),
     Route(path="/metrics", view=get_metrics, scopes=("metrics:read",)),
     Route(
-        path="/api/v1/audit", view=get_audit, scopes=("audit:read",), query=models.AuditQuery,
-        answer=models.AuditAnswer,
+        path="/api/v1/audit", view=get_audit, scopes=("audit:read",), query=AuditQuery,
+        answer=AuditAnswer,
     ),
 )  # fmt: skip

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from triage.domain.errors import Refused
 from triage.store import audit, users, views
-from triage.web import auth, columns, models
+from triage.web import auth, columns
 from triage.web.context import SIGNED_IN, Call, Route, stamp
 from triage.web.language import LANGUAGES, script_words
+from triage.web.models.base import Nothing, Part, Request
 
 READ = ("worklist:read",)
 ColumnId = Annotated[str, Field(pattern=f"^({'|'.join(columns.BY_ID)})$")]
@@ -20,7 +21,7 @@ VIEWS_MAX = 50
 _FILTERS = {*columns.PARAMETERS, "tab", "sort", "descending", "flagged"}
 
 
-class Preferences(models.Request):
+class Preferences(Request):
     """Only what is named changes."""
 
     columns: list[ColumnId] | None = None
@@ -31,9 +32,9 @@ class Preferences(models.Request):
     single_keys: bool | None = None
 
 
-class ViewBody(models.Request):
+class ViewBody(Request):
     name: Annotated[str, Field(min_length=1, max_length=60)]
-    filters: dict[str, models.Part] = Field(default_factory=dict)
+    filters: dict[str, Part] = Field(default_factory=dict)
     columns: list[ColumnId] = Field(default_factory=list)
     density: Literal["", "compact", "comfortable"] = ""
     shared: bool = False
@@ -139,7 +140,7 @@ ROUTES = (
         view=remove_view,
         method="DELETE",
         scopes=READ,
-        body=models.Nothing,
+        body=Nothing,
     ),
     Route(path="/api/v1/preferences", view=put_preferences, method="PUT", scopes=SIGNED_IN, body=Preferences),
     Route(path="/preferences/appearance", view=set_appearance, method="POST", scopes=SIGNED_IN, html=True),

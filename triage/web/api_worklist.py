@@ -16,8 +16,18 @@ from triage.store import listing, studies, users
 from triage.store.events import last_event_id
 from triage.store.listing import NAMING, READING_ORDER, Filters, Sort
 from triage.store.worklist import OPEN_STATES
-from triage.web import models, shapes
+from triage.web import shapes
 from triage.web.context import Call, Route, stamp
+from triage.web.models.base import Nothing
+from triage.web.models.worklist import (
+    BulkAnswer,
+    BulkBody,
+    SearchBody,
+    SearchKey,
+    Worklist,
+    WorklistItem,
+    WorklistQuery,
+)
 from triage.workflow import bulk, fhircast, health, read
 from triage.workflow.site import new_id
 
@@ -30,7 +40,7 @@ _SHARED_MAX = 100
 
 def get_worklist(call: Call) -> dict[str, Any]:
     """The reading list in true order (class, due time, id), or sorted by another column; `rank` is the true place."""
-    query: models.WorklistQuery = call.query
+    query: WorklistQuery = call.query
     sort = Sort(query.sort, query.descending)
     found = page_of_list(call, filters_of(call, query), query.limit, query.cursor, sort)
     return {
@@ -95,7 +105,7 @@ def tell_hub(call: Call, kind: Kind, study_id: int) -> None:
 
 def keep_search(call: Call) -> dict[str, str]:
     """Keep a search text here under a key: what names a patient stands in no URL and no access log (ux 5.5)."""
-    body: models.SearchBody = call.body
+    body: SearchBody = call.body
     key = secrets.token_urlsafe(12)
     users.reserve_answer(call.tx, _SEARCH_PREFIX + key, users.digest(call.who.name), call.now)
     unknown = set(body.columns) - NAMING
@@ -115,7 +125,7 @@ def search_texts(call: Call, key: str) -> dict[str, str]:
     return found
 
 
-def filters_of(call: Call, query: models.WorklistQuery) -> Filters:
+def filters_of(call: Call, query: WorklistQuery) -> Filters:
     """The filters of a query; every word is checked against its list, every value is bound (T14)."""
     texts = search_texts(call, query.search) if query.search else {}
     text = texts.pop("", "")
@@ -167,7 +177,7 @@ def _since(call: Call, word: str) -> datetime | None:
 
 def act_on_many(call: Call) -> dict[str, Any]:
     """Claim for somebody, release, raise or label up to 100 studies; each alone may be refused (ux 5.5)."""
-    body: models.BulkBody = call.body
+    body: BulkBody = call.body
     done, refused = bulk.act(
         call.tx, body.act, body.studies, call.who.name, call.now, to=body.to, priority_class=body.priority_class,
         reason=body.reason, label=body.label,
@@ -201,18 +211,18 @@ def _words(text: str, known: tuple[str, ...], name: str) -> tuple[str, ...]:
 READ, ACT = ("worklist:read",), ("worklist:act",)
 ROUTES = (
     Route(
-        path="/api/v1/worklist", view=get_worklist, scopes=READ, query=models.WorklistQuery, answer=models.Worklist
+        path="/api/v1/worklist", view=get_worklist, scopes=READ, query=WorklistQuery, answer=Worklist
     ),
     Route(
-        path="/api/v1/worklist/next", view=next_study, method="POST", scopes=ACT, body=models.Nothing,
-        answer=models.WorklistItem,
+        path="/api/v1/worklist/next", view=next_study, method="POST", scopes=ACT, body=Nothing,
+        answer=WorklistItem,
     ),
     Route(
-        path="/api/v1/worklist/acts", view=act_on_many, method="POST", scopes=ACT, body=models.BulkBody,
-        answer=models.BulkAnswer,
+        path="/api/v1/worklist/acts", view=act_on_many, method="POST", scopes=ACT, body=BulkBody,
+        answer=BulkAnswer,
     ),
     Route(
-        path="/api/v1/worklist/searches", view=keep_search, method="POST", scopes=READ, body=models.SearchBody,
-        answer=models.SearchKey,
+        path="/api/v1/worklist/searches", view=keep_search, method="POST", scopes=READ, body=SearchBody,
+        answer=SearchKey,
     ),
 )  # fmt: skip

@@ -21,8 +21,8 @@ from triage.domain.study import InstanceHeader
 from triage.domain.suitability import NotSuitableError
 from triage.store import audit, holdings
 from triage.store.holdings import Match
+from triage.store.instances import header_from_json
 from triage.store.spool import Spool
-from triage.store.studies import header_from_json
 from triage.web.context import Call, Route
 from triage.web.problems import problem
 

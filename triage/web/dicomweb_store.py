@@ -18,7 +18,7 @@ from triage.dicom.header import read_header
 from triage.dicom.stow import Outcome
 from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.log import get_logger
-from triage.store.studies import Arrived
+from triage.store.registration import Arrived
 from triage.web.context import Call, Route, Web
 from triage.web.problems import problem
 

@@ -16,7 +16,7 @@ from triage.domain.errors import Refused
 from triage.store import users
 from triage.store.fhir import Wanted
 from triage.web.context import PUBLIC, Call, Route
-from triage.web.models import Request
+from triage.web.models.base import Request
 from triage.workflow import fhir
 from triage.workflow.read import NotFound
 

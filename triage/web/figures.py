@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from triage.store import listing, oncall, reading, runs
+from triage.store import listing, oncall, reading, run_queue
 from triage.store.listing import Filters
 from triage.web import columns
 from triage.web.context import Call
@@ -78,7 +78,7 @@ def _models_down(call: Call) -> list[dict[str, str]]:
     """Which detector, since when, how many wait, and what the order then rests on (T23)."""
     names = {"chest_xray": _("Chest film model"), "lung_nodule": _("CT nodule model")}
     found = []
-    for detector, count, oldest in runs.waiting_by_detector(call.tx):
+    for detector, count, oldest in run_queue.waiting_by_detector(call.tx):
         if call.now - oldest > LATE_RUN:
             waits = ngettext("%(n)s study waits.", "%(n)s studies wait.", count)
             text = _(

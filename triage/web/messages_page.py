@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
 from triage.store import messages, overview
-from triage.web import admin, api_messages, models
+from triage.web import admin, api_messages
 from triage.web.context import Call, Route
 from triage.web.language import N_
+from triage.web.models.base import Request
 from triage.workflow import messages as work
 from triage.workflow.inbox import Inbox
 from triage.workflow.read import NotFound
@@ -30,7 +31,7 @@ DONE = {"replayed": N_("A new message waits to be sent, under a control id of it
         "worked": N_("Worked through."), "aside": N_("Set aside.")}  # fmt: skip
 
 
-class MessagesQuery(models.Request):
+class MessagesQuery(Request):
     """What is shown; never a number of a patient or an order."""
 
     direction: Literal["in", "out"] = "out"
@@ -39,7 +40,7 @@ class MessagesQuery(models.Request):
     before: Annotated[int, Field(ge=1, lt=2**53)] | None = None
 
 
-class DoneQuery(models.Request):
+class DoneQuery(Request):
     done: Literal["", "replayed", "worked", "aside"] = ""
 
 

@@ -20,7 +20,6 @@ from triage.web import (
     columns,
     export,
     figures,
-    models,
     present,
     shapes,
 )
@@ -28,6 +27,7 @@ from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list, searc
 from triage.web.context import PUBLIC, SIGNED_IN, Call, Route, stamp
 from triage.web.keys import table_for
 from triage.web.language import N_, _
+from triage.web.models.worklist import WorklistQuery
 from triage.web.times import clock, milliseconds
 from triage.workflow.read import CHIPS
 
@@ -44,7 +44,7 @@ TABS: tuple[tuple[str, str], ...] = (
 TAKE_OVER_WORDS = (N_("patient is unstable"), N_("reader is away"), N_("agreed by phone"))
 
 
-class ListQuery(models.WorklistQuery):
+class ListQuery(WorklistQuery):
     """What the URL of the list holds: a tab, filters, a sort; never a name."""
 
     tab: Literal["to_read", "mine", "not_ready", "not_analysed", "alerts", "read", "all"] = "to_read"
@@ -123,7 +123,7 @@ def listed(call: Call, query: ListQuery) -> dict[str, Any]:
     }
 
 
-def sort_of(query: models.WorklistQuery) -> Sort:
+def sort_of(query: WorklistQuery) -> Sort:
     """`age` sorts by the wait: the longest is the oldest time."""
     return Sort(query.sort, query.descending != (query.sort == "age"))
 

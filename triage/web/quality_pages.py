@@ -23,8 +23,9 @@ from triage.qa.boards import board
 from triage.qa.boards.chart import Chart
 from triage.qa.report import harmless
 from triage.store import double_reads, quality
-from triage.web import language, models, qa_words
+from triage.web import language, qa_words
 from triage.web.context import Call, Route, stamp
+from triage.web.models.base import Request
 from triage.web.text_pages import render
 from triage.workflow import quality as acts
 from triage.workflow.read import NotFound
@@ -34,7 +35,7 @@ _DASHBOARD_DAYS = 30
 SECOND_READ = tuple(n for n in FINDING_CODES if n not in ("abnormal", "infiltration", "pneumonia"))
 
 
-class Period(models.Request):
+class Period(Request):
     """Dates in UTC; `to` is not part of the period."""
 
     start: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$", alias="from")] = ""
@@ -49,7 +50,7 @@ class ChartQuery(Period):
     finding: Annotated[str, Field(max_length=40)] = board.DEFAULT_FINDING
 
 
-class SignBody(models.Request):
+class SignBody(Request):
     start: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", alias="from")]
     end: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", alias="to")]
     statement: Annotated[str, Field(max_length=400, description="what the person says by signing")] = ""

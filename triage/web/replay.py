@@ -12,9 +12,9 @@ from triage.domain.errors import Refused
 from triage.domain.priority import Policy
 from triage.qa.replay import RULES, Model, replay_model, replay_site
 from triage.store import policies
-from triage.web import models
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_, _
+from triage.web.models.base import Request
 
 TITLES = {
     "first_come": N_("first come"), "order": N_("order priority"), "policy": N_("policy"),
@@ -29,7 +29,7 @@ HOURS, REPLICATIONS = 48.0, 6  # a page answers in seconds; `triage simulate` ta
 STUDIES_MAX = 20_000
 
 
-class ReplayQuery(models.Request):
+class ReplayQuery(Request):
     source: Literal["", "site", "model"] = ""
     days: Annotated[str, Field(pattern=r"^\d{0,3}$")] = "30"
     readers: Annotated[str, Field(pattern=r"^\d{0,3}$")] = ""

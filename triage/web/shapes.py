@@ -15,7 +15,7 @@ from triage.domain.errors import Refused
 from triage.domain.finding import FINDING_CODES, Finding, Mode, PriorityClass, as_json, shown
 from triage.domain.priority import overdue_reason
 from triage.domain.suitability import SENTENCES, ReasonCode
-from triage.store import listing, reading, runs, worklist
+from triage.store import listing, reading, run_queue, worklist
 from triage.store.listing import SORTS, Key, Sort
 from triage.web.context import Call, stamp
 from triage.workflow.health import LATE_RUN
@@ -39,7 +39,7 @@ def worklist_items(
     alert_of = listing.open_alert_of(tx, study_ids)
     senders = reading.senders(tx, study_ids)
     places = worklist.ranks(tx, now, [r["id"] for r in rows]) if rows else {}
-    waiting = runs.places(tx, study_ids)
+    waiting = run_queue.places(tx, study_ids)
     empty = {"received": 0, "expected": None, "complete_because": ""}
     return [
         _item(

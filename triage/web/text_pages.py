@@ -11,10 +11,12 @@ from pydantic import Field
 from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
-from triage.store import alerts, audit, events, reading, runs
-from triage.web import admin, auth, models, present, shapes
+from triage.store import alerts, audit, events, reading, releases
+from triage.web import admin, auth, present, shapes
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_, _
+from triage.web.models.base import Request
+from triage.web.models.system import AuditQuery
 from triage.web.pages import banner, colleagues, display_names
 from triage.web.times import hours
 from triage.workflow import anchors, health, links, read
@@ -29,7 +31,7 @@ def alerts_page(call: Call) -> str:
     )
 
 
-class PhoneQuery(models.Request):
+class PhoneQuery(Request):
     alert: Annotated[int, Field(ge=1, lt=2**53)] | None = None
     link: Literal["", "over"] = ""
 
@@ -115,7 +117,7 @@ def _minutes(row: dict[str, Any]) -> float | None:
 
 def audit_page(call: Call) -> str:
     """Who did what to which object, newest page first; read only."""
-    query: models.AuditQuery = call.query
+    query: AuditQuery = call.query
     head = audit.head(call.tx)
     last = head[0] if head else 0
     narrowed = bool(query.object_kind or query.object_id)
@@ -185,7 +187,7 @@ def _support(call: Call, found: list[dict[str, Any]], beats: list[dict[str, Any]
         f"{b['part']} pid {b['pid']} since {stamp(b['started_at'])}, beat {stamp(b['at'])}" for b in beats
     ]
     lines += [
-        f"{r['detector']} {r['version']} {r['state']} {r['digest'][:12]}" for r in runs.releases(call.tx)
+        f"{r['detector']} {r['version']} {r['state']} {r['digest'][:12]}" for r in releases.in_states(call.tx)
     ]
     return "\n".join(lines)
 
@@ -213,7 +215,7 @@ ROUTES = (
         path="/alerts/<id:alert_id>/<any(acknowledge,handover):act>", view=act_on_alert, method="POST",
         scopes=("alerts:act",), html=True, needs_tx=False,
     ),
-    Route(path="/audit", view=audit_page, scopes=("audit:read",), query=models.AuditQuery, html=True),
+    Route(path="/audit", view=audit_page, scopes=("audit:read",), query=AuditQuery, html=True),
     Route(path="/audit/verify", view=verify_audit, scopes=("audit:read",), html=True),
     Route(path="/admin/health", view=health_page, scopes=("admin",), html=True),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
-from triage.store import audit, proposals, runs
+from triage.store import audit, proposals, releases
 from triage.workflow.releases import on_disk
 
 
@@ -40,7 +40,7 @@ def confirm(tx: Connection, proposal_id: int, by: str, now: datetime) -> None:
         raise Refused("another person confirms what you proposed")
     proposals.end(tx, proposal_id, "confirmed", by, now)
     release = _release(tx, proposal["release_id"])
-    runs.activate_release(tx, release["id"])
+    releases.activate(tx, release["id"])
     _note(tx, now, by, "release.activated", release, proposal["reason"], proposed_by=proposal["proposed_by"])
 
 
@@ -56,7 +56,7 @@ def move(tx: Connection, release_id: int, to: str, by: str, reason: str, now: da
         raise Refused("one person may put a release into the shadow or retire it; making it active needs two")
     _check_reason(reason)
     release = _release(tx, release_id)
-    runs.set_release_state(tx, release_id, to)
+    releases.set_state(tx, release_id, to)
     _note(tx, now, by, "release.moved", release, reason, to=to)
 
 
@@ -70,7 +70,7 @@ def roll_back(tx: Connection, release_id: int, by: str, reason: str, now: dateti
     )
     if release["state"] == "active" or not was_active:
         raise Refused("only a release that was active before can be brought back by one person; propose it")
-    runs.activate_release(tx, release_id)
+    releases.activate(tx, release_id)
     _note(tx, now, by, "release.activated", release, reason, rolled_back=True)
 
 
@@ -89,7 +89,7 @@ def _require_phantom(release: dict[str, Any]) -> None:
 
 
 def _release(tx: Connection, release_id: int) -> dict[str, Any]:
-    for release in runs.releases(tx):
+    for release in releases.in_states(tx):
         if release["id"] == release_id:
             return release
     raise Refused("there is no such release")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
 from triage.domain.finding import Finding
-from triage.store import alerts, audit, drills, events, oncall, reading, runs, studies
+from triage.store import alerts, audit, drills, events, oncall, reading, results, studies
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
@@ -32,7 +32,7 @@ def settle_alerts(
 
     why, told_as  as in `withdraw`, for those that are found no longer
     """
-    counting = runs.counting_findings(tx, study_id)
+    counting = results.counting_findings(tx, study_id)
     wanted = alerting([f for _, f in counting])
     run_of = {id(f): run_id for run_id, f in counting}
     held = alerts.alive(tx, study_id)

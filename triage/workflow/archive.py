@@ -14,7 +14,7 @@ from datetime import datetime
 from triage.dicom.query import series_instance_count
 from triage.domain.errors import Misconfigured, TriageError, Unavailable
 from triage.log import get_logger
-from triage.store import peers, studies
+from triage.store import completeness, peers
 from triage.store.database import Database
 
 POLL_SECONDS = 0.5
@@ -72,7 +72,7 @@ class ArchiveThread(threading.Thread):
         """Ask about every CT series that is not whole and has no count yet. raises Unavailable."""
         with self._database.read() as tx:
             peer = peers.find(tx, self._archive)
-            waiting = studies.uncounted_ct(tx)
+            waiting = completeness.uncounted_ct(tx)
         if peer is None:
             raise Misconfigured(f"dicom.archive names {self._archive!r}, which is no peer: triage peer add")
         self._heard = {
@@ -93,6 +93,6 @@ class ArchiveThread(threading.Thread):
             heard = self._heard.get(w.series_instance_uid)
             if believe(heard, count, now, self._apart_seconds):
                 with self._database.write() as tx:
-                    studies.set_expected_count(tx, w.series_instance_uid, count, now)
+                    completeness.set_expected_count(tx, w.series_instance_uid, count, now)
             elif heard is None or heard.count != count:
                 self._heard[w.series_instance_uid] = Heard(count, now)

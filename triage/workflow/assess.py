@@ -28,9 +28,9 @@ from triage.domain.run import LEASE, RunState
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, NotSuitableError
 from triage.log import get_logger
-from triage.store import audit, policies, runs, studies
+from triage.store import audit, instances, leases, policies, results, runs
 from triage.store.database import Database
-from triage.store.runs import Leased
+from triage.store.leases import Leased
 from triage.store.spool import Spool
 from triage.workflow.alert import settle_study
 from triage.workflow.rank import rank
@@ -55,7 +55,7 @@ class Result:
 
 def lease(tx: Connection, run_id: int, token: str, now: datetime) -> Leased | None:
     """Take the run, counting the attempt before the work; None when there is nothing left to do."""
-    leased = runs.lease(tx, run_id, token, now, LEASE)
+    leased = leases.lease(tx, run_id, token, now, LEASE)
     if leased is not None:
         rank(tx, leased.study_id, now)
     return leased
@@ -64,7 +64,7 @@ def lease(tx: Connection, run_id: int, token: str, now: datetime) -> Leased | No
 def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewId, now: datetime) -> bool:
     """Commit a result with its findings, place in the list and alerts; False when the lease is another's (I7)."""
     event = "finished" if result.detection else "unsuitable" if result.not_suitable else "gave_up"
-    ours = runs.finish(
+    ours = leases.finish(
         tx,
         leased.run_id,
         leased.token,
@@ -81,7 +81,7 @@ def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewI
         return False
     if result.detection:
         flagged = policies.active(tx).judge(result.detection.findings)
-        runs.add_findings(tx, leased.run_id, leased.study_id, flagged)
+        results.add_findings(tx, leased.run_id, leased.study_id, flagged)
     if event != "gave_up":
         runs.supersede_older(tx, leased.run_id)
     settle_study(tx, leased.study_id, site, ids, now)
@@ -148,7 +148,7 @@ class Worker:
         try:
             detector = self.load(leased.detector, leased.release_digest)
             with self.database.read() as tx:
-                held = studies.held_by_uid(tx, list(leased.sop_instance_uids))
+                held = instances.held_by_uid(tx, list(leased.sop_instance_uids))
             paths = [self.spool.path(h.digest) for h in held]
             detection = detect(detector, self.decoder, paths, [h.header for h in held])
             with self.database.read() as tx:
@@ -180,7 +180,7 @@ class Worker:
                     os._exit(HANGS)  # a thread inside native code cannot be stopped in any other way
                 try:
                     with self.database.write() as tx:
-                        if not runs.renew(tx, leased.run_id, leased.token, self.clock() + LEASE):
+                        if not leases.renew(tx, leased.run_id, leased.token, self.clock() + LEASE):
                             return
                 except TriageError as error:
                     log.warning("lease.not_renewed", run_id=leased.run_id, error=str(error))
@@ -196,14 +196,14 @@ class Worker:
 
 def compare_with_prior(tx: Connection, leased: Leased, detection: Detection) -> Detection:
     """The detection with the growth of its nodules since the patient's last scan; unchanged where nothing compares."""
-    prior = runs.prior_scan(tx, leased.study_id, leased.detector) if detection.lung_map else None
+    prior = results.prior_scan(tx, leased.study_id, leased.detector) if detection.lung_map else None
     if prior is None or detection.lung_map is None:
         return detection
     to_prior = align(detection.lung_map, prior["lung_map"])
     if to_prior is None:
         note = "an earlier scan is there, but its lungs do not match: no growth is given"
         return replace(detection, notes=(*detection.notes, note))
-    earlier = runs.findings_of_runs(tx, [prior["id"]])[prior["id"]]
+    earlier = results.findings_of_runs(tx, [prior["id"]])[prior["id"]]
     found = compared(
         detection.findings, earlier, to_prior, days=prior["days"], prior_study_uid=prior["study_instance_uid"]
     )

@@ -12,8 +12,8 @@ from triage.domain.completeness import Evidence, Judgement, Verdict, judge
 from triage.domain.eligibility import choose_series, ct_series_answer
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, SeriesInstanceUID
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import evidence, pulls, runs, studies
-from triage.store.studies import Held
+from triage.store import completeness, evidence, instances, pulls, runs
+from triage.store.instances import Held
 from triage.workflow.alert import settle_study
 from triage.workflow.intake import input_digest, request_runs
 from triage.workflow.site import NewId, Site, new_id
@@ -26,23 +26,23 @@ def complete_series(
 
     A late slice may make a series unsuitable whose finding had raised an alert: then the alert is recalled here (I9).
     """
-    row = studies.get_series(tx, series_id)
-    held = studies.held(tx, series_id)
-    taken_out = studies.held(tx, series_id, rejected=True)
+    row = completeness.get_series(tx, series_id)
+    held = instances.held(tx, series_id)
+    taken_out = instances.held(tx, series_id, rejected=True)
     if not held and taken_out and row["state"] != "complete":
         return _all_rejected(tx, row, taken_out, site, ids, now)
     if not held or row["state"] == "complete":
-        studies.look_again(tx, series_id, None)
+        completeness.look_again(tx, series_id, None)
         return []
     if pulls.is_prior(tx, row["study_instance_uid"]):
-        studies.settle_series(tx, series_id, "prior")
+        completeness.settle_series(tx, series_id, "prior")
         return []
     slices = [h for h in held if h.header.sop_class_uid in CT_CLASSES]
     judgement = judge(_evidence(tx, row, held, slices, taken_out), site.quiet_seconds, now)
     if judgement.verdict is Verdict.WAITING:
-        studies.look_again(tx, series_id, judgement.look_again_at)
+        completeness.look_again(tx, series_id, judgement.look_again_at)
         return []
-    studies.settle_series(tx, series_id, judgement.because)
+    completeness.settle_series(tx, series_id, judgement.because)
     wake = _request_ct(tx, row, slices, judgement, site, now) if slices else []
     settle_study(tx, row["study_id"], site, ids, now)
     return wake
@@ -96,7 +96,7 @@ def _all_rejected(
     tx: Connection, row: dict[str, Any], taken_out: list[Held], site: Site, ids: NewId, now: datetime
 ) -> list[tuple[int, str]]:
     """Nothing of the series is in use: a reader hears that, and that no detector has looked at it."""
-    studies.settle_series(tx, row["id"], "rejected")
+    completeness.settle_series(tx, row["id"], "rejected")
     slices = [h for h in taken_out if h.header.sop_class_uid in CT_CLASSES]
     if slices:
         inputs = [(s.header.sop_instance_uid, s.digest) for s in slices]
@@ -113,7 +113,7 @@ def _better_series(tx: Connection, study_id: int, series_id: int, slices: list[H
 
     Judged among the series that are whole now: a better one that comes later is read as well.
     """
-    others = studies.whole_ct_headers(tx, study_id, series_id)
+    others = instances.whole_ct_headers(tx, study_id, series_id)
     if not others:
         return None
     uid = slices[0].header.series_instance_uid

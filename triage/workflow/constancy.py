@@ -22,7 +22,7 @@ from triage.log import get_logger
 from triage.phantom.identity import identity_for, uid_of
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_ct, write_radiograph
-from triage.store import alerts, audit, constancy, events, runs, studies, worklist
+from triage.store import alerts, audit, constancy, events, results, runs, studies, worklist
 from triage.workflow.site import NewId
 
 DEADLINE = timedelta(seconds=60)  # outages are told within one interval and this (P11)
@@ -76,7 +76,7 @@ def _verdict(tx: Connection, check: dict[str, Any]) -> tuple[bool | None, str]:
     run = ended[-1]
     if run["state"] != RunState.COMPLETED.value:
         return False, f"run ended as {run['state']} {run['reason_code']}".strip()
-    found = runs.findings_of_runs(tx, [run["id"]])[run["id"]]
+    found = results.findings_of_runs(tx, [run["id"]])[run["id"]]
     accepted = run["constancy"]
     if accepted and not accepted["flagged"]:
         return _as_accepted(found, accepted)

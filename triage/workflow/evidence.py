@@ -14,7 +14,7 @@ from triage.dicom.ian import Availability, Notice
 from triage.dicom.mpps import DISCONTINUED, IN_PROGRESS, Said
 from triage.dicom.statuses import DUPLICATE_INSTANCE, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Failed
 from triage.domain.rejection import Reason, Rejection
-from triage.store import audit, evidence, studies
+from triage.store import audit, completeness, evidence
 from triage.workflow.rejecting import reject_at_once
 from triage.workflow.site import NewId, Site
 
@@ -119,7 +119,7 @@ def _expect(tx: Connection, series_uids: Collection[str], now: datetime) -> list
     for uid in series_uids:
         listed = evidence.listed(tx, uid)
         if listed is not None:
-            found += studies.set_expected_count(tx, uid, len(listed), now)
+            found += completeness.set_expected_count(tx, uid, len(listed), now)
     return found
 
 

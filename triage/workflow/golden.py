@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from triage.domain.errors import TriageError
 from triage.domain.monitoring import GOLDEN_ACTS, GOLDEN_DRIFTED, GOLDEN_FITS
 from triage.log import get_logger
-from triage.store import audit, constancy, events, runs
+from triage.store import audit, constancy, events, releases
 from triage.store.database import Database
 from triage.workflow.releases import find_release, verify_release
 from triage.workflow.site import NewId, new_id
@@ -41,7 +41,7 @@ def check_due(
 ) -> int:
     """Compute every active release that was not looked at for a day; returns how many were."""
     with database.read() as tx:
-        due = [r for r in runs.releases(tx, "active") if _is_due(tx, r["id"], clock())]
+        due = [r for r in releases.in_states(tx, "active") if _is_due(tx, r["id"], clock())]
     for release in due:
         try:
             found: float | None = (difference or in_a_child)(release["detector"], release["version"], places)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import Settings
-from triage.store import alerts, constancy, dispatches, events, pulls, removal, runs
+from triage.store import alerts, constancy, dispatches, events, pulls, removal, run_queue
 from triage.store.spool import Spool
 from triage.workflow import certificates
 from triage.workflow.parts.names import parts_of
@@ -81,7 +81,7 @@ def _beat(beat: dict[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _waiting(tx: Connection, now: datetime) -> dict[str, Any]:
-    oldest = runs.oldest_waiting(tx)
+    oldest = run_queue.oldest_waiting(tx)
     late = oldest is not None and now - oldest > LATE_RUN
     detail = "no run waits" if oldest is None else f"oldest waiting run since {oldest:%H:%M:%S} UTC"
     return {

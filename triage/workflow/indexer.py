@@ -26,10 +26,10 @@ from triage.dicom.seal import Entry, read_seal
 from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.domain.study import RADIOGRAPH_CLASSES
 from triage.log import get_logger
-from triage.store import studies
+from triage.store import completeness, registration
 from triage.store.database import Database
+from triage.store.registration import Arrived
 from triage.store.spool import Spool
-from triage.store.studies import Arrived
 from triage.workflow.celery import Waker
 from triage.workflow.complete import complete_series
 from triage.workflow.intake import Intake, arrival_of, intake_group
@@ -159,7 +159,7 @@ class Indexer:
         desk = self._desk
         association_id = f"{desk.receiver_id}:{event.association_id}"
         with desk.database.write() as tx:
-            touched = studies.association_ended(tx, association_id, event.aborted, desk.clock())
+            touched = completeness.association_ended(tx, association_id, event.aborted, desk.clock())
         for series_id in touched:
             try:
                 with desk.database.write() as tx:
@@ -258,7 +258,7 @@ def _place_again(desk: Desk, path: Path) -> bool:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with desk.database.read() as tx:
-        known = studies.is_held(tx, digest)
+        known = registration.is_held(tx, digest)
     if known:
         with contextlib.suppress(FileExistsError):
             os.link(path, desk.spool.path(digest))

@@ -18,10 +18,10 @@ from triage.dicom.part10 import rewrite
 from triage.domain.study import InstanceHeader
 from triage.log import get_logger
 from triage.settings import Settings
-from triage.store import studies
+from triage.store import completeness
 from triage.store.database import Database
+from triage.store.registration import Arrived
 from triage.store.spool import Spool
-from triage.store.studies import Arrived
 from triage.workflow.celery import Waker
 from triage.workflow.complete import complete_series
 from triage.workflow.intake import arrival_of, intake
@@ -90,7 +90,7 @@ class Inlet:
     def end(self, transfer: str, *, aborted: bool = False) -> None:
         """The transfer is over: its series are judged now."""
         with self._database.write() as tx:
-            touched = studies.association_ended(tx, f"{self._kind}:{transfer}", aborted, self._clock())
+            touched = completeness.association_ended(tx, f"{self._kind}:{transfer}", aborted, self._clock())
         for series_id in touched:
             with self._database.write() as tx:
                 wake = complete_series(tx, series_id, self._site, self._clock())

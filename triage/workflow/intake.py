@@ -18,8 +18,20 @@ from triage.domain.eligibility import radiograph_answer
 from triage.domain.priority import ItemFacts, OrderedPriority, prioritize
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX, CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import audit, policies, pulls, rejections, runs, studies, worklist
-from triage.store.studies import Arrival, Arrived
+from triage.store import (
+    audit,
+    completeness,
+    orders,
+    policies,
+    pulls,
+    registration,
+    rejections,
+    releases,
+    runs,
+    studies,
+    worklist,
+)
+from triage.store.registration import Arrival, Arrived
 from triage.workflow.rank import rank
 from triage.workflow.reports import settle_homeless
 from triage.workflow.site import Site
@@ -61,7 +73,7 @@ def arrival_of(
 
 def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intake:
     """Index one object and ask for what it makes possible; idempotent under its digest."""
-    registered = studies.register(
+    registered = registration.register(
         tx, arrival, site.name, site.quiet_seconds, now, issuer=site.issuer_of_patient_id
     )
     if registered.arrived is Arrived.DUPLICATE:
@@ -74,7 +86,7 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     h = arrival.header
     if h.sop_class_uid == KEY_OBJECT_SELECTION:
-        studies.settle_series(tx, registered.series_id, "note")  # there is nothing more to wait for
+        completeness.settle_series(tx, registered.series_id, "note")  # there is nothing more to wait for
         # What it says is read after the commit (`workflow.rejecting`).
         rejections.note(
             tx, h.sop_instance_uid, now, study_instance_uid=h.study_instance_uid, digest=arrival.digest,
@@ -85,14 +97,14 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
     news = shown and _ensure_item(tx, registered.study_id, h, now)
     wake: list[tuple[int, str]] = []
     if prior and h.sop_class_uid in RADIOGRAPH_CLASSES:
-        studies.settle_series(tx, registered.series_id, "prior")
+        completeness.settle_series(tx, registered.series_id, "prior")
     elif h.sop_class_uid in RADIOGRAPH_CLASSES:
         wake = request_runs(
             tx, "chest_xray", registered.study_id, registered.series_id,
             [(h.sop_instance_uid, arrival.digest)],
             NotSuitable(ReasonCode.REJECTED) if registered.rejected else radiograph_answer(h), site, now,
         )  # fmt: skip
-        studies.settle_series(tx, registered.series_id, "film")  # each film is judged alone
+        completeness.settle_series(tx, registered.series_id, "film")  # each film is judged alone
     # The two hundredth slice changes nothing that a list shows but a count, which the page reads by itself.
     if news or registered.reopened or h.sop_class_uid in RADIOGRAPH_CLASSES:
         rank(tx, registered.study_id, now)
@@ -134,8 +146,10 @@ def _take_siblings(
     if not plain:
         return rest
     known = taken[first]
-    registered = studies.Registered(Arrived.NEW, known.study_id, known.series_id, 0)
-    new = studies.register_siblings(tx, [arrivals[i] for i in plain], registered, site.quiet_seconds, now)
+    registered = registration.Registered(Arrived.NEW, known.study_id, known.series_id, 0)
+    new = registration.register_siblings(
+        tx, [arrivals[i] for i in plain], registered, site.quiet_seconds, now
+    )
     for i in plain:
         if arrivals[i].header.sop_instance_uid in new:
             taken[i] = Intake(Arrived.NEW, known.study_id, known.series_id)
@@ -169,12 +183,12 @@ def request_runs(
         answer = answer or NotSuitable(ReasonCode.MODEL_OFF)
     wake = []
     digest = input_digest(inputs, changes)
-    releases = [r for r in runs.releases(tx) if r["detector"] == detector]
-    live = [r for r in releases if r["state"] != "retired"]
+    known = [r for r in releases.in_states(tx) if r["detector"] == detector]
+    live = [r for r in known if r["state"] != "retired"]
     off = not any(r["state"] == "active" for r in live)
     if off:
         # None counts: the reader hears that the detector is off, from a run of the newest release that ends at once.
-        answer, live = answer or NotSuitable(ReasonCode.MODEL_OFF), releases[-1:]
+        answer, live = answer or NotSuitable(ReasonCode.MODEL_OFF), known[-1:]
     for release in live:
         run_id, new = runs.request(
             tx,
@@ -209,7 +223,7 @@ def _ensure_item(tx: Connection, study_id: int, header: InstanceHeader, now: dat
     """The worklist item of this study; True when it is new or came back."""
     item = worklist.find_item(tx, study_id)
     if item is None:
-        order = studies.find_order(tx, header.study_instance_uid, header.accession_number)
+        order = orders.find_order(tx, header.study_instance_uid, header.accession_number)
         ordered = OrderedPriority(order["priority"]) if order else OrderedPriority.ROUTINE
         priority = prioritize(ItemFacts(arrived_at=now, ordered_priority=ordered), (), policies.active(tx), 0)
         item_id = worklist.ensure_item(tx, study_id, priority, ordered, now)

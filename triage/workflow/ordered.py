@@ -18,7 +18,7 @@ from triage.domain.errors import TriageError
 from triage.domain.priority import OrderedPriority
 from triage.log import get_logger
 from triage.settings import Settings
-from triage.store import audit, orders, studies
+from triage.store import audit, orders
 from triage.store.database import Database
 from triage.workflow.orders import follow_order
 from triage.workflow.remotes import find_peer, remote_of
@@ -51,7 +51,7 @@ def fits(asked: Unordered, said: Scheduled) -> bool:
 
 def take(tx: Connection, asked: Unordered, said: Scheduled, now: datetime) -> bool:
     """Keep what the worklist said as the study's order; False when an order came in another way meanwhile."""
-    if studies.find_order(tx, asked.study_instance_uid, asked.accession_number) is not None:
+    if orders.find_order(tx, asked.study_instance_uid, asked.accession_number) is not None:
         return False
     priority = PRIORITY.get(said.priority.upper(), OrderedPriority.ROUTINE)
     order_id = orders.add(

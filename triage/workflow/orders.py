@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from triage.domain.priority import OrderedPriority
 from triage.hl7.orders import OrderNews
-from triage.store import audit, orders, runs, studies, worklist
+from triage.store import audit, orders, run_queue, studies, worklist
 from triage.workflow.alert import close_alerts
 from triage.workflow.rank import rank
 
@@ -68,7 +68,7 @@ def follow_order(tx: Connection, study_id: int, by: str, now: datetime) -> None:
         worklist.set_values(tx, item["id"], **values)
         rank(tx, study_id, now)
     if priority == OrderedPriority.STAT.value:
-        runs.hurry(tx, study_id)
+        run_queue.hurry(tx, study_id)
     if not active:
         close_alerts(tx, study_id, by, "order cancelled", now)
 

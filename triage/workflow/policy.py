@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from triage.domain.errors import Conflict, Misconfigured, Refused
 from triage.domain.finding import FINDING_CODES, Band, Finding, PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, Priority, overdue_reason, prioritize
-from triage.store import audit, events, policies, runs, worklist
+from triage.store import audit, events, policies, results, worklist
 from triage.workflow.rank import rank
 
 DRY_RUN_HOURS = 24
@@ -67,7 +67,7 @@ def dry_run(tx: Connection, new: Policy, now: datetime, hours: int = DRY_RUN_HOU
     found = [
         Judged(
             row["study_id"], row["study_instance_uid"], row["arrived_at"], OrderedPriority(row["ordered_priority"]),
-            tuple(f for _, f in runs.counting_findings(tx, row["study_id"])),
+            tuple(f for _, f in results.counting_findings(tx, row["study_id"])),
         )
         for row in worklist.arrived_since(tx, now - timedelta(hours=hours))
     ]  # fmt: skip

@@ -24,8 +24,8 @@ from triage.domain.errors import Refused
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitableError
 from triage.settings import Settings
+from triage.store.instances import header_from_json
 from triage.store.spool import Spool
-from triage.store.studies import header_from_json
 
 Given = TypeVar("Given")
 LONGEST_SIDE = 1024

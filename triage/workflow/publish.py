@@ -24,7 +24,7 @@ from triage.dicom.objects.common import Analysis, Made, Reference, series_instan
 from triage.domain.errors import Refused, TriageError, Unavailable
 from triage.domain.finding import Mode, shown
 from triage.log import get_logger
-from triage.store import audit, identity, outputs, reading, runs, studies
+from triage.store import audit, identity, instances, orders, outputs, reading, results
 from triage.store.database import Database
 from triage.store.outputs import Completed
 from triage.store.spool import Spool
@@ -59,12 +59,12 @@ def analysis_of(
     raises  Refused when none of its images is in the index
     """
     told = identity.told_of(tx, run.study_instance_uid)
-    headers = [replace(h.header, **told) for h in studies.held_by_uid(tx, list(run.sop_instance_uids))]  # type: ignore[arg-type]
+    headers = [replace(h.header, **told) for h in instances.held_by_uid(tx, list(run.sop_instance_uids))]  # type: ignore[arg-type]
     if not headers:
         raise Refused(f"the images of run {run.run_id} are no longer in the index")
-    order = studies.find_order(tx, run.study_instance_uid, run.accession_number) or {}
+    order = orders.find_order(tx, run.study_instance_uid, run.accession_number) or {}
     mode = mode_of(run, site_mode)
-    found = runs.findings_of_runs(tx, [run.run_id])[run.run_id]
+    found = results.findings_of_runs(tx, [run.run_id])[run.run_id]
     older = outputs.superseded_by(tx, run, sr.KIND)
     return Analysis(
         key=run_key(run),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from triage.domain.priority import prioritize
 from triage.domain.run import RunState
 from triage.domain.suitability import NOT_WHOLE
-from triage.store import events, policies, runs, studies, worklist
+from triage.store import completeness, events, policies, results, runs, worklist
 
 # Across detectors the first of these that any detector is in is what the list says (I17): what is still to come,
 # then what went wrong, then what nobody looked at; "completed" only when every wanted detector is.
@@ -50,7 +50,7 @@ def rank(tx: Connection, study_id: int, now: datetime) -> None:
     item = worklist.lock_item(tx, study_id)
     if item is None:
         return
-    findings = [f for _, f in runs.counting_findings(tx, study_id)]
+    findings = [f for _, f in results.counting_findings(tx, study_id)]
     policy = policies.active(tx)
     raised = worklist.raised_since(tx, now - timedelta(hours=1), study_id)
     priority = prioritize(worklist.facts(item), findings, policy, raised)
@@ -59,6 +59,6 @@ def rank(tx: Connection, study_id: int, now: datetime) -> None:
     status, code, detail = fold(runs.current(tx, study_id))
     state = item["state"]
     if state in ("arriving", "to_read"):
-        state = "arriving" if studies.study_is_arriving(tx, study_id) else "to_read"
+        state = "arriving" if completeness.study_is_arriving(tx, study_id) else "to_read"
     worklist.set_values(tx, item["id"], ai_status=status, ai_reason=code, ai_detail=detail, state=state)
     events.publish(tx, now, "worklist", study_id)

@@ -17,7 +17,20 @@ from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import prioritize
 from triage.domain.run import RunState
-from triage.store import alerts, audit, drills, events, policies, reading, runs, studies, users, worklist
+from triage.store import (
+    alerts,
+    audit,
+    completeness,
+    drills,
+    events,
+    policies,
+    reading,
+    results,
+    runs,
+    studies,
+    users,
+    worklist,
+)
 from triage.workflow.alert import close_alerts, tell_pages
 from triage.workflow.rank import rank
 
@@ -321,7 +334,7 @@ def withdraw_report(tx: Connection, study_id: int, by: str, now: datetime) -> bo
     if item is None or item["state"] != "read":
         return False
     uid = studies.get_study(tx, study_id)["study_instance_uid"]
-    state = "arriving" if studies.study_is_arriving(tx, study_id) else "to_read"
+    state = "arriving" if completeness.study_is_arriving(tx, study_id) else "to_read"
     worklist.set_values(tx, item["id"], state=state, report_state="", read_at=None)
     audit.append(tx, now, by, "study.report_withdrawn", "study", uid)
     _tell(tx, now, study_id)
@@ -412,7 +425,7 @@ def _alert(tx: Connection, alert_id: int) -> dict[str, Any]:
 
 def _make_free(tx: Connection, study_id: int, item: dict[str, Any]) -> None:
     if item["state"] == "claimed":
-        state = "arriving" if studies.study_is_arriving(tx, study_id) else "to_read"
+        state = "arriving" if completeness.study_is_arriving(tx, study_id) else "to_read"
         worklist.set_values(tx, item["id"], state=state)
 
 
@@ -429,7 +442,7 @@ def _run_meant(tx: Connection, study_id: int, finding: str) -> int | None:
         if run["state"] != RunState.COMPLETED.value:
             continue
         chosen = run["id"]
-        found = runs.findings_of_runs(tx, [chosen])[chosen]
+        found = results.findings_of_runs(tx, [chosen])[chosen]
         if any(f.actionable and f.name == finding for f in found):
             break
     return chosen

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from triage.domain.errors import Refused
 from triage.domain.identity import Demographics, PatientKey, may_merge
 from triage.domain.priority import OrderedPriority
-from triage.store import alerts, audit, events, identity, studies, worklist
+from triage.store import alerts, audit, events, identity, orders, studies, worklist
 from triage.workflow.alert import correct, settle_alerts, withdraw
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
@@ -162,7 +162,7 @@ def _follow_moves(
 def _follow_order(tx: Connection, study_id: int, study_instance_uid: str, accession_number: str) -> None:
     """The place in the list that the order of the right accession number asks for."""
     item = worklist.lock_item(tx, study_id)
-    order = studies.find_order(tx, study_instance_uid, accession_number)
+    order = orders.find_order(tx, study_instance_uid, accession_number)
     if item is not None and order is not None:
         ordered = OrderedPriority(order["priority"]).value
         worklist.set_values(tx, item["id"], ordered_priority=ordered, location=order["patient_location"][:80])

@@ -19,7 +19,7 @@ from triage.domain.rejection import WHY, Reason, Rejection
 from triage.domain.study import RADIOGRAPH_CLASSES
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.log import get_logger
-from triage.store import audit, dispatches, rejections, studies, worklist
+from triage.store import audit, completeness, dispatches, instances, rejections, studies, worklist
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.alert import settle_alerts
@@ -78,7 +78,9 @@ def take_note(
     freed = rejections.replace(tx, said.replaces | said.sop_instance_uids, said.study_instance_uid)
     marked = rejections.mark(tx, said.sop_instance_uids | freed, said.study_instance_uid)
     # A note that names a note changes no images of its own series.
-    changed = {s: uids for s, uids in marked.items() if studies.get_series(tx, s)["modality"] not in NOT_READ}
+    changed = {
+        s: uids for s, uids in marked.items() if completeness.get_series(tx, s)["modality"] not in NOT_READ
+    }
     study_id = studies.find_study(tx, said.study_instance_uid)
     if study_id is None or not changed:
         _audit(tx, note, said, now, {"instances": 0})
@@ -116,7 +118,7 @@ def _ask_films(
     """Each film is a question of its own: one that was taken out is answered, one that came back is asked again."""
     wake: Wake = []
     for rejected in (True, False):
-        for one in studies.held(tx, series_id, rejected=rejected):
+        for one in instances.held(tx, series_id, rejected=rejected):
             uid = one.header.sop_instance_uid
             if uid not in uids or one.header.sop_class_uid not in RADIOGRAPH_CLASSES:
                 continue

@@ -21,7 +21,7 @@ from triage.domain.errors import TriageError
 from triage.domain.finding import FINDING_CODES, Location, shown
 from triage.log import get_logger
 from triage.settings import RouteSettings
-from triage.store import alerts, audit, constancy, runs, studies, worklist
+from triage.store import alerts, audit, constancy, orders, results, runs, studies, worklist
 from triage.store.database import Database
 from triage.workflow import links
 from triage.workflow.alert import next_rung, tell_pages
@@ -114,7 +114,7 @@ def notice_of(tx: Connection, delivery: dict[str, Any], site: Site) -> AlertNoti
     assert alert is not None
     study = studies.get_study(tx, alert["study_id"]) | (delivery["told_as"] or {})
     item = worklist.find_item(tx, alert["study_id"]) or {}
-    order = studies.find_order(tx, study["study_instance_uid"], study["accession_number"]) or {}
+    order = orders.find_order(tx, study["study_instance_uid"], study["accession_number"]) or {}
     run = runs.get_run(tx, alert["run_id"])
     coded = FINDING_CODES[alert["finding_name"]]
     place = _place(tx, alert, site)
@@ -161,7 +161,7 @@ def _place(tx: Connection, alert: dict[str, Any], site: Site) -> Location | None
     """Where the alert's finding is, through the one gate: None in triage-only mode (standards 0.4)."""
     found = [
         f
-        for f in runs.findings_of_runs(tx, [alert["run_id"]])[alert["run_id"]]
+        for f in results.findings_of_runs(tx, [alert["run_id"]])[alert["run_id"]]
         if f.name == alert["finding_name"]
     ]
     if not found:

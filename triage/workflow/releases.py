@@ -15,7 +15,7 @@ from triage.detectors.releases import MODELS, Release, active_release, load_rele
 from triage.domain.errors import Misconfigured, Refused
 from triage.domain.monitoring import GOLDEN_TOLERANCE
 from triage.settings import Settings
-from triage.store import audit, runs
+from triage.store import audit, releases
 
 KNOWN = ("chest_xray", "lung_nodule")
 
@@ -54,16 +54,16 @@ def register_releases(
         {*KNOWN, *detectors}
     ):  # also those switched off: their inputs get a run that says so
         release = load_release(active_release(detector))
-        held = {r["digest"]: r for r in runs.releases(tx)}
+        held = {r["digest"]: r for r in releases.in_states(tx)}
         own = {r.digest for r in on_disk(detector, places[1:])}
         chosen = any(held[d]["state"] == "active" for d in own & held.keys())
-        release_id = runs.register_release(
+        release_id = releases.register(
             tx, detector, release.version, release.digest, release.not_covered, now
         )
         if (
             release.digest not in held and not chosen
         ):  # what an administrator moved since stays where it was moved to
-            runs.activate_release(tx, release_id)
+            releases.activate(tx, release_id)
             audit.append(
                 tx, now, "triage", "release.activated", "release", release_id,
                 {"detector": detector, "version": release.version, "digest": release.digest},

@@ -21,7 +21,7 @@ from pathlib import Path
 from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
-from triage.store import events, policies, runs
+from triage.store import events, policies, run_queue
 from triage.store.database import Database
 from triage.store.locks import Lock, hold
 from triage.workflow.broker import Broker, private_broker
@@ -198,7 +198,7 @@ class Supervisor:
     def _restart_deaf_workers(self) -> None:
         try:
             with self._database.read() as tx:
-                deaf = runs.nobody_takes(tx, clock(), DEAF_AFTER)
+                deaf = run_queue.nobody_takes(tx, clock(), DEAF_AFTER)
                 beats = {b["part"].split("@")[0]: b["at"] for b in events.beats(tx)}
         except TriageError:
             return  # the database is away: workers are not to blame

@@ -12,7 +12,7 @@ from triage.domain.completeness import longest_wait
 from triage.domain.errors import Unavailable
 from triage.domain.run import LEASE
 from triage.log import get_logger
-from triage.store import alerts, audit, events, runs, studies, users, workitems
+from triage.store import alerts, audit, completeness, events, leases, run_queue, users, workitems
 from triage.store.database import Database
 from triage.store.skew import Longest, clamp_future
 from triage.workflow.alert import climb, is_due, settle_study
@@ -38,7 +38,7 @@ def judge_due(
 ) -> list[tuple[int, str]]:
     """Judge every series whose time has come, one transaction each: one bad series costs no other."""
     with database.read() as tx:
-        due = studies.series_to_judge(tx, clock())
+        due = completeness.series_to_judge(tx, clock())
     wake: list[tuple[int, str]] = []
     for series_id in due:
         try:
@@ -51,7 +51,7 @@ def judge_due(
                 "series.not_judged", code=series_id, exc_info=True, fix="send this line to the developers"
             )
             with database.write() as tx:
-                studies.look_again(tx, series_id, clock() + SET_ASIDE)
+                completeness.look_again(tx, series_id, clock() + SET_ASIDE)
     return wake
 
 
@@ -80,12 +80,12 @@ def sweep(tx: Connection, site: Site, ids: NewId, now: datetime) -> list[tuple[i
     """One pass over runs, claims and the feed; returns (run id, queue) to wake after the commit."""
     for study_id in clamp_future(tx, now, _longest(site)):
         rank(tx, study_id, now)
-    for study_id, run_id in runs.give_up_crashed(tx, now):
+    for study_id, run_id in leases.give_up_crashed(tx, now):
         audit.append(tx, now, "triage", "run.failed", "run", run_id, {"study": study_id, "reason": "crashed"})
         settle_study(tx, study_id, site, ids, now)
     settle_strays(tx, site, ids, now)
     free_expired(tx, now)
-    wake = runs.to_wake(tx, now, PATIENCE)
+    wake = run_queue.to_wake(tx, now, PATIENCE)
     events.forget_events(tx, now - FEED_KEPT)
     workitems.forget_events(tx, now - FEED_KEPT)
     events.forget_beats(tx, now - BEATS_KEPT)

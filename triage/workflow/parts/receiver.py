@@ -15,7 +15,7 @@ from triage.dicom.storing import SUCCESS
 from triage.dicom.tls import PeerCertificate, ServerContexts
 from triage.log import get_logger
 from triage.settings import LOOPBACK, Settings
-from triage.store import audit, peers, studies
+from triage.store import audit, completeness, peers
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.celery import Waker
@@ -131,7 +131,7 @@ def main() -> int:
         """Before the port is open: what dead processes had acknowledged, then the end of their associations."""
         recover(desk, left_behind)
         with database.write() as tx:
-            studies.forget_associations(tx, desk.receiver_id, clock())
+            completeness.forget_associations(tx, desk.receiver_id, clock())
 
     receiver = Receiver(
         ReceiverConfig(

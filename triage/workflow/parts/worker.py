@@ -13,7 +13,7 @@ from triage.dicom.pixels import Decoder
 from triage.domain.errors import TriageError
 from triage.log import get_logger
 from triage.settings import Settings
-from triage.store import runs
+from triage.store import releases
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.assess import Worker
@@ -31,7 +31,7 @@ def make_worker(settings: Settings) -> Worker:
     database = Database(settings.database_url)
     loader = Loader(settings.runtime, places_of(settings))
     with database.read() as tx:
-        live = runs.releases(tx, "active", "shadow")
+        live = releases.in_states(tx, "active", "shadow")
     for release in live:
         if release["detector"] in settings.detectors:
             try:
