@@ -30,7 +30,7 @@ def uids(page: Page) -> list[str]:
 
 
 def cell(page: Page, uid: str, column: str) -> str:
-    return str(page.inner_text(f'tr[data-uid="{uid}"] .c-{column}')).strip()
+    return " ".join(page.inner_text(f'tr[data-uid="{uid}"] .c-{column}').split())
 
 
 def top_of(page: Page, uid: str) -> float:

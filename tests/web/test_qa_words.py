@@ -96,3 +96,23 @@ def test_figures_are_put_in_again_in_their_order(signed_in: SignedIn, sown: Sown
     _a_month(sown)
     said = signed_in("qa").get("/qa/report", headers={"Accept-Language": "de"}).get_data(as_text=True)
     assert re.search(r"41 Untersuchungen gingen ein; \d+ davon wollte ein Detektor", said)
+
+
+def test_charts_are_written_out_and_speak_no_codes(signed_in: SignedIn, sown: Sown) -> None:
+    _a_month(sown)
+    reader = signed_in("qa")
+    said = " ".join(_phrases(reader.get("/qa").get_data(as_text=True)))
+    for code in ("OUT_OF_AGE", "chest_xray", "lung_nodule", "not_relevant"):
+        assert code not in said
+    rows = {(r[0], r[1]): r for r in reader.get("/api/v1/reports/qa/charts/12").get_json()["rows"]}
+    assert rows["chest_xray", "last image to result"][4] == 20.0  # for programs
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", reader.get("/qa/charts/12").get_data(as_text=True))
+    assert cells[:4] == [
+        "Chest film model",
+        "last image to result",
+        str(rows["chest_xray", "model"][2]),
+        "20.0 s",
+    ]
+    shares = re.findall(r"<td[^>]*>([^<]*)</td>", reader.get("/qa/charts/6").get_data(as_text=True))
+    assert any(re.fullmatch(r"\d+\.\d %", cell) for cell in shares)
+    assert not any(re.fullmatch(r"0\.\d+", cell) for cell in shares)

@@ -215,6 +215,8 @@ def test_feedback_needs_an_opened_study_and_changes_nothing(sown: Sown) -> None:
         stored = reading.feedback_of(tx, before["study_id"])[0]
     assert (stored["verdict"], stored["finding"], stored["chip"]) == ("disagree", "nodule", "known")
     assert stored["run_id"] is not None
+    with pytest.raises(Refused, match="flagged already"):
+        do(sown, read.feedback, uid, "ann", NOW, verdict="missed", finding="effusion")
 
 
 def test_feedback_on_a_study_without_a_completed_run_names_no_run(sown: Sown) -> None:

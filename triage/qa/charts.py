@@ -110,12 +110,14 @@ def lines(
     limits: Sequence[tuple[float, float]] = (),
     marked: Collection[int] = (),
     most: float | None = None,
+    shares: bool = False,
 ) -> str:
     """Shares or values over days: one polyline a series, its limits as dotted steps, marked days as ringed points.
 
     labels  of the points, thinned where they would touch
     limits  (low, high) of each point, for the first series
     most    top of the scale; None: the next round number above everything
+    shares  the scale is written in per cent
     """
     left, top, height, bottom, right = 60, 14, 220, 40, 130
     across, down = WIDTH - left - right, height - top - bottom
@@ -133,7 +135,8 @@ def lines(
         parts.append(
             _line(left - 4, y_of(peak * k / 4), left + across, y_of(peak * k / 4), "currentColor", 0.3)
         )
-        parts.append(_text(left - 8, y_of(peak * k / 4) + 4, f"{peak * k / 4:.3g}", "end"))
+        mark = f"{100 * peak * k / 4:.3g} %" if shares else f"{peak * k / 4:.3g}"
+        parts.append(_text(left - 8, y_of(peak * k / 4) + 4, mark, "end"))
     every = max(1, math.ceil(len(labels) / 10))
     parts += [
         _text(x_of(i), y_of(0) + 17, label, "middle") for i, label in enumerate(labels) if i % every == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from triage.store.measures import AlertFacts, FeedbackFacts, FlagFacts, RunFacts
 CLAIM_MIN = 30  # in each group, before two waits are compared by a test (ux 10, chart 1)
 CURVE_POINTS = 200
 CLASSES = tuple(sorted(PriorityClass, reverse=True))
+THERE_ALL_THE_SAME = ("known", "not_relevant")  # reasons to disagree with a flag whose finding is there
 Verdicts = Mapping[tuple[int, str], bool]  # (study id, finding): the last reader to say so agreed
 
 
@@ -90,6 +92,16 @@ def verdicts(flags: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> d
             if word.finding in ("", name):
                 said[word.study_id, name] = word.verdict == "agree"
     return said
+
+
+def present(flags: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[tuple[int, str], bool]:
+    """As `verdicts`, but of whether the finding is there: known, old or not relevant ones are, and no flag was worth it."""
+    return verdicts(flags, map(_of_the_finding, feedback))
+
+
+def _of_the_finding(word: FeedbackFacts) -> FeedbackFacts:
+    there = word.verdict == "disagree" and word.chip in THERE_ALL_THE_SAME
+    return replace(word, verdict="agree") if there else word
 
 
 def flags_by_finding(

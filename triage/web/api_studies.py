@@ -329,7 +329,7 @@ def _time_line(
                     "at": e["at"][:23] + "Z",
                     "what": f"{what} by {e['actor']}",
                     "said": "",
-                    "values": {"act": e["act"], "who": e["actor"]},
+                    "values": {"act": e["act"], "who": e["actor"], "route": e["detail"].get("route", "")},
                 }
             )
     return sorted(said, key=lambda m: str(m["at"]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from triage.store import listing, oncall, reading, run_queue
 from triage.store.listing import Filters
-from triage.web import columns
+from triage.web import columns, present
 from triage.web.context import Call
 from triage.web.language import _, ngettext
 from triage.web.times import clock
@@ -76,30 +76,27 @@ def _on_call(call: Call) -> str:
 
 def _models_down(call: Call) -> list[dict[str, str]]:
     """Which detector, since when, how many wait, and what the order then rests on (T23)."""
-    names = {"chest_xray": _("Chest film model"), "lung_nodule": _("CT nodule model")}
     found = []
     for detector, count, oldest in run_queue.waiting_by_detector(call.tx):
         if call.now - oldest > LATE_RUN:
             waits = ngettext("%(n)s study waits.", "%(n)s studies wait.", count)
-            text = _(
-                "%(model)s: no answer since %(at)s.", model=names.get(detector, detector), at=clock(oldest)
-            )
+            text = _("%(model)s: no answer since %(at)s.", model=present.release(detector), at=clock(oldest))
             order = _("Order: ordered priority, waiting time and what was analysed before.")
             found.append({"kind": "stale", "text": f"{text} {waits} {order}"})
     return found
 
 
 def status_line(call: Call) -> str:
-    """`AI 95 %: 38 s · 5 not analysed · disk 61 days`; counted every half minute for all pages."""
+    """`AI answers within 38 s (19 of 20) · disk for 61 days`; counted every half minute for all pages."""
     kept = call.web.kept.get("figures")
     if kept is None or not timedelta(0) <= call.now - kept[0] < _COUNTED_EVERY:
         kept = call.web.kept["figures"] = (call.now, _count(call))
     seconds, days = kept[1]
     said = []
     if seconds is not None:
-        said.append(_("AI 95 %%: %(s)s s", s=f"{seconds:.0f}"))
+        said.append(_("AI answers within %(s)s s (19 of 20)", s=f"{seconds:.0f}"))
     if days is not None:
-        said.append(_("disk %(n)s days", n="999+" if days > 999 else int(days)))
+        said.append(_("disk space for %(n)s days", n="999+" if days > 999 else int(days)))
     return " · ".join(said)
 
 

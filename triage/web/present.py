@@ -1,7 +1,8 @@
 """What a row says to a reader: words, glyphs and tokens for every cell of the list (ux 5.2, 5.3).
 
 The one place where states become words. Templates and scripts only draw what is said here. A cell is a mapping with
-any of  g glyph, w word, t text, m more, c colour token, h title, k and at (a time that the page counts by itself).
+any of  g glyph, w word, t text, e its end that is never cut, m more, c colour token, h title, k and at (a time that
+the page counts by itself).
 The word for the absence of a flag is "no flag raised", never one that reassures (ux 2.3).
 """
 
@@ -32,12 +33,17 @@ REPORTS = {
     "": N_("no report"), "preliminary": N_("preliminary report"), "final": N_("final report"), "addendum": N_("addendum"),
 }  # fmt: skip
 BECAUSE = {
-    "film": N_("film"), "count met": N_("count met"), "hard limit": N_("hard limit"),
-    "quiet, fewer than counted": N_("quiet, fewer than counted"), "quiet after abort": N_("quiet after abort"),
-    "quiet, gap in positions": N_("quiet, gap in positions"),
-    "no gap, association released": N_("no gap, association released"),
-    "quiet": N_("quiet"),
+    "film": N_("a film is one image"), "count met": N_("all images are here"),
+    "every listed instance is here": N_("all images are here"), "hard limit": N_("longest wait for images is over"),
+    "quiet, fewer than counted": N_("no more came, images are missing"),
+    "quiet, fewer than listed": N_("no more came, images are missing"),
+    "quiet after abort": N_("sending broke off, no more came"),
+    "quiet, gap in positions": N_("no more came, slices are missing"),
+    "no gap, association released": N_("sender has finished, no slice is missing"),
+    "quiet": N_("no more came"), "drill": N_("drill"),
 }  # fmt: skip
+# Characters that the column holds whole, and of a longer ID those that are always shown.
+ID_WHOLE, ID_END = 8, 6
 CHIP_WORDS = {
     "artefact": N_("artefact"), "known": N_("known or old"), "post_operative": N_("post-operative"),
     "other_pathology": N_("other pathology"), "position": N_("position or quality"),
@@ -55,10 +61,16 @@ HAPPENED = {
     "feedback.withdrawn": N_("%(who)s took feedback back"), "alert.acknowledged": N_("alert acknowledged by %(who)s"),
     "alert.handed_over": N_("alert handed over by %(who)s"), "alert.put_off": N_("alert put off by %(who)s"),
     "alert.escalated": N_("alert escalated"), "alert.closed": N_("alert closed by %(who)s"),
-    "alert.withdrawn": N_("alert withdrawn"),
+    "alert.withdrawn": N_("alert withdrawn"), "alert.exhausted": N_("nobody answered the alert, the ladder is at its end"),
+    "delivery.delivered": N_("alert delivered by %(route)s"), "delivery.parked": N_("alert not delivered by %(route)s"),
+    "delivery.replayed": N_("alert sent again by %(route)s, by %(who)s"),
+    "double_read.given": N_("read a second time by %(who)s"),
+    "study.report_withdrawn": N_("report taken back by %(who)s"), "study.retrieved": N_("images fetched by %(who)s"),
 }  # fmt: skip
-FAILURES = {"crashed": N_("crashed three times"), "timeout": N_("took too long")}
+FAILURES = {"crashed": N_("crashed 3 times"), "timeout": N_("took too long")}
+DETECTORS = {"chest_xray": N_("Chest film model"), "lung_nodule": N_("CT nodule model")}
 BANDS = {"low": N_("low"), "moderate": N_("moderate"), "high": N_("high")}
+_POINTS_OF = (("critical", 1000), ("high", 300), ("elevated", 100))
 _BEYOND = re.compile(r"waits (\d+) h (\d+) beyond its limit")
 
 
@@ -74,6 +86,8 @@ def install(app: Flask) -> None:
         because=because,
         reason=reason_text,
         happened=happened,
+        release=release,
+        effect=effect,
         told=told,
         reason_words=reason_words,
         band=lambda w: _(BANDS[w]),
@@ -89,14 +103,11 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
         "due": _due(item, now),
         "age": _age(item),
         "pat": _patient(item["patient"]),
-        "mrn": {
-            "t": item["patient"]["id"],
-            "h": _("issuer: %(who)s", who=item["patient"]["issuer"] or _("not given")),
-        },
+        "mrn": _patient_id(item["patient"]),
         "mod": {"t": item["modality"]},
         "body": {"t": " ".join(w for w in (item["body_part"].capitalize(), item["view"]) if w) or "–"},
         "desc": {"t": item["description"] or "–", "h": item["description"], "m": item["label"]},
-        "loc": {"t": item["location"] or "–"},
+        "loc": {"t": item["location"] or "–", "h": item["location"]},
         "site": {"t": item["site"]},
         "ord": {"t": item["ordered_priority"]},
         "ai": ai(item),
@@ -124,6 +135,9 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
         "mine": item["claimed_by"] == me and me != "",
         "holder": item["claimed_by"] or "",
         "until": milliseconds(item["claimed_until"]),
+        "flags": [
+            r["code"].removeprefix("AI_").lower() for r in item["reasons"] if r["code"].startswith("AI_")
+        ],
         "alert": alert["id"] if alert and alert["state"] in ("open", "exhausted") else None,
         "name": f"{person(item['patient']['name'])}  {sex_age(item['patient'])}".strip(),
         "rank": item["rank"],
@@ -157,11 +171,7 @@ def reason_words(reason: Mapping[str, Any]) -> str:
         return _("%(flag)s, not raised: hourly limit", flag=said) if "hourly limit" in text else said
     if code == "OVERDUE":
         beyond = _BEYOND.match(text)
-        return (
-            _("overdue, waits %(h)s h %(min)s beyond its limit", h=beyond[1], min=beyond[2])
-            if beyond
-            else text
-        )
+        return _("overdue by %(time)s", time=f"{beyond[1]}:{beyond[2]}") if beyond else text
     if code == "RAISED_BY_HAND":
         who, _colon, why_ = text.removeprefix("raised by ").partition(": ")
         return "✋ " + _("raised by %(who)s: %(why)s", who=who, why=why_)
@@ -175,6 +185,20 @@ def finding(name: str) -> str:
     return _(FINDING_CODES[name].display) if name in FINDING_CODES else name
 
 
+def release(text: str) -> str:
+    """`chest_xray 1.1.0` with the detector's name in the reader's language."""
+    name, space, version = text.partition(" ")
+    return (_(DETECTORS[name]) if name in DETECTORS else name) + space + version
+
+
+def effect(points: int) -> str:
+    """What a term did to the class: its points are the class it lifts to (domain/priority)."""
+    for word, least in _POINTS_OF:
+        if points >= least:
+            return _("at least %(class)s", **{"class": f"{GLYPHS[word]} {_(WORDS[word])}"})
+    return _("no effect")
+
+
 def reason_text(code: str, detail: str) -> str:
     """The sentence of a not-analysed code with what was found; a failure's own word otherwise."""
     sentence = (
@@ -186,9 +210,8 @@ def reason_text(code: str, detail: str) -> str:
 
 
 def because(text: str) -> str:
-    """`count met`, `quiet 10 s`: why a series was taken as whole."""
-    word = next((w for w in BECAUSE if text.startswith(w)), "")
-    return _(BECAUSE[word]) + text.removeprefix(word) if word else text or "–"
+    """`count met`, `quiet, gap in positions`: why a series was taken as complete."""
+    return _(BECAUSE[text]) if text in BECAUSE else text or "–"
 
 
 def happened(moment_: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -196,11 +219,14 @@ def happened(moment_: Mapping[str, Any], names: Mapping[str, str]) -> str:
     values = dict(moment_["values"])
     if not moment_["said"]:
         words = HAPPENED.get(values["act"])
-        return _(words, who=names.get(values["who"], values["who"])) if words else str(moment_["what"])
+        values["who"] = names.get(values["who"], values["who"])
+        return _(words, **values) if words else str(moment_["what"])
     if "code" in values:
         values["why"] = reason_text(values["code"], values["detail"])
     if "because" in values:
         values["because"] = because(values["because"])
+    if "release" in values:
+        values["release"] = release(values["release"])
     if "finding" in values:
         values["finding"] = finding(values["finding"].replace(" ", "_"))
     words = moment_["said"]
@@ -312,8 +338,16 @@ def _patient(patient: Mapping[str, Any]) -> Cell:
     return {
         "t": person(patient["name"]) or _("(no name)"),
         "m": sex_age(patient),
-        "h": person(patient["name"]),
+        "h": f"{person(patient['name'])}  {sex_age(patient)}".strip(),
     }
+
+
+def _patient_id(patient: Mapping[str, Any]) -> Cell:
+    """IDs of one house begin alike: where there is no room, the middle is cut and the end stays."""
+    text = patient["id"]
+    issuer = _("issuer: %(who)s", who=patient["issuer"] or _("not given"))
+    cut = len(text) - ID_END if len(text) > ID_WHOLE else len(text)
+    return {"t": text[:cut], "e": text[cut:], "h": f"{text}, {issuer}"}
 
 
 def _images(item: Mapping[str, Any]) -> Cell:
@@ -323,7 +357,7 @@ def _images(item: Mapping[str, Any]) -> Cell:
     late = received - expected if expected is not None and received > expected else 0
     return {"t": f"{text} …" if arriving else text, "c": "pending" if arriving else "",
             "m": _("late +%(n)s", n=late) if late else "",
-            "h": _("taken because: %(why)s", why=because(item["images"]["complete_because"]))}  # fmt: skip
+            "h": _("complete because: %(why)s", why=because(item["images"]["complete_because"]))}  # fmt: skip
 
 
 def _claim(item: Mapping[str, Any], me: str, names: Mapping[str, str]) -> Cell:
@@ -348,12 +382,21 @@ def _alert(item: Mapping[str, Any], names: Mapping[str, str]) -> Cell:
         return {"t": "–", "c": "muted"}
     if alert["state"] == "open":
         step, at = alert["step"], clock(alert["at"])
-        words = _("escalated %(step)s", step=step) if step else _("raised %(at)s", at=at)
-        return {"g": "!!", "w": words, "c": "critical"}
+        said = _("raised %(at)s, not seen yet", at=at) if at else _("not seen yet")
+        if step:
+            said = _("step %(n)s of the ladder, %(raised)s", n=step, raised=said)
+        word = _("step %(n)s", n=step) if step else at or _("open")
+        return {"g": "!!", "w": word, "c": "critical", "h": said}
     if alert["state"] == "exhausted":
-        return {"g": "!!", "w": _("nobody answered"), "c": "critical"}
+        return {
+            "g": "!!",
+            "w": _("no answer"),
+            "c": "critical",
+            "h": _("nobody answered, the ladder is at its end"),
+        }
     if alert["state"] == "acknowledged":
-        return {"g": "✓", "t": _("seen %(who)s", who=names.get(alert["by"], alert["by"])), "c": "muted"}
+        seen = _("seen %(who)s", who=names.get(alert["by"], alert["by"]))
+        return {"g": "✓", "t": seen, "c": "muted", "h": seen}
     withdrawn = alert["state"] == "withdrawn"
     return {
         "g": "↺" if withdrawn else "",

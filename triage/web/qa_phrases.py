@@ -24,13 +24,14 @@ Shadow release against the live one
 What would another threshold do?
 first image to first opening, by week of arrival and order; who still waits is censored (Kaplan-Meier). Groups differ in more than the flag: compare cells of # and more; no proof of cause
 the twenty longest waits from first image to opening; beyond: longer than the class without AI allows. Alarm: any
-PPV over the last # days of the period: a reader's last word (disagree counts as not right whatever its reason, known or old too: chart # tells them apart), else what the final report's text states or denies (rules, not adjudicated). Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
-said to be missed by readers or stated by final reports of unflagged studies, and found by the blind second read of # % of the unflagged. Sensitivity = right flags / (right flags + unflagged x share found in the sample); its interval is the sample's (Begg and Greenes #: without the sample it would be biased upwards)
+PPV over the last # days of the period: a reader's last word, else what the final report's text states or denies (rules, not adjudicated). Agree counts as right, disagree as not right whatever its reason: a flag of something known, old or not relevant was not worth an alarm. Finding there: the same, but known or old and not clinically relevant count as there, since the detector was right. Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
+said missed: by a reader (key M, of any study that has no such flag) or stated by the final report of an unflagged study. At most = right flags / (right flags + said missed): an upper end, since who looks where nothing was flagged is chance. Sensitivity = right flags / (right flags + unflagged x share found by the blind second read of # % of the unflagged), with the sample's interval (Begg and Greenes #). Right: the finding is there (chart #). The studies of a row are those said missed or found in the sample
 reasons of disagreement by release, as a share of the words (agree or disagree) on that release
-flag rate among analysed, PPV, share not analysed; fewer than # flags: no figure. Alarm: an interval that excludes the overall flag rate of #; groups differ in illness too
+flag rate among analysed, PPV, share not analysed; fewer than # flags: no figure. Alarm: an interval that excludes the overall flag rate of #%; groups differ in illness too
 no study was analysed
 population stability index against the # days before the period, over the tenths of that month (words: each word). Alarm: above # and more than twice what chance alone gives
-daily share of analysed studies with a flag against the period itself (#); limits of # sigma, # days on one side, and an EWMA (#, # sigma: one false alarm a year)
+daily share of analysed studies with a flag against the period itself (#%); limits of # sigma, # days on one side, and an EWMA (#, # sigma: one false alarm a year)
+daily share of analysed studies with a flag against the month before (#%); limits of # sigma, # days on one side, and an EWMA (#, # sigma: one false alarm a year)
 constancy phantoms through the whole real path, and once a day the golden case of each active release: fixed input, outputs compared with those of its making (at most # apart). Alarm: any phantom that was not flagged in time, any golden case that differs or whose files are not its own
 said probability against what final reports state (rules; a report that does not mention a finding says nothing of it), in tenths. Alarm: expected calibration error above #; fewer than # positives: no figure
 runs that were not analysed or failed, by reason and sender, as a share of all runs, beside the month before. Alarm: a reason that is new from a sender, or rose by more than # points
@@ -60,7 +61,9 @@ median s
 still open
 note
 flagged wait, min
+flagged wait
 others wait, min
+others wait
 flagged
 not flagged
 unflagged
@@ -78,6 +81,8 @@ low
 high
 evidence against
 said missed
+at most
+finding there
 found in sample
 sample
 right flags
@@ -120,7 +125,9 @@ queue
 model
 value
 half acknowledged within, s
+half acknowledged within
 # % acknowledged within, s
+# % acknowledged within
 reached step #
 open or exhausted at the end
 hour

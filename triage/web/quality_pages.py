@@ -86,7 +86,7 @@ def chart_page(call: Call, number: int) -> str:
 
 
 def _shown(chart: Chart) -> dict[str, Any]:
-    return qa_words.chart(chart.as_json(), chart.svg) | {"linked": sorted(chart.studies)}
+    return qa_words.chart(chart.as_json(), chart.svg, chart.units) | {"linked": sorted(chart.studies)}
 
 
 def get_charts(call: Call) -> Any:

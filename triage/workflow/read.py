@@ -213,7 +213,7 @@ def feedback(
 ) -> int:
     """Agree, disagree or missed; for quality alone: neither report nor priority change. Returns the feedback's id.
 
-    finding  "" for all flags of the study; needed for `missed`
+    finding  "" for all flags of the study; needed for `missed`, which no flag of the study may name already
     raises   Refused before this reader opened or claimed the study (ux 5.7)
     """
     if verdict not in VERDICTS:
@@ -227,6 +227,10 @@ def feedback(
     study_id, _ = _item(tx, study_uid, None)
     if not _has_seen(tx, study_uid, reader):
         raise Refused("open the study before you judge it")
+    if verdict == "missed" and any(
+        f.actionable and f.name == finding for _, f in results.counting_findings(tx, study_id)
+    ):
+        raise Refused("this finding is flagged already: agree with its flag instead")
     feedback_id = reading.add_feedback(
         tx, study_id, reader, verdict, now,
         run_id=_run_meant(tx, study_id, finding), finding=finding, chip=chip, text=text[:400],

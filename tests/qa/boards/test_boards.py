@@ -122,6 +122,8 @@ def test_a_flag_is_right_when_the_reader_says_so_or_else_the_final_report(
     (row,) = rows(three, finding="effusion")
     assert (row["flags"], row["judged, 30 days"], row["PPV"]) == (5, 3, round(1 / 3, 4))
     assert list(three.studies[0]) == [wrong, both] and not three.alarm
+    # `both` was rejected as known (tests.qa.rows): no flag worth an alarm, but the finding is there.
+    assert row["finding there"] == round(2 / 3, 4)
 
 
 def test_critical_flags_that_keep_being_wrong_ring(tx: Connection, department: Department) -> None:
@@ -145,6 +147,7 @@ def test_sensitivity_comes_from_the_blind_sample_and_not_from_what_was_noticed(
     four = chart(tx, 4)
     (row,) = rows(four, finding="effusion")
     assert (row["said missed"], row["found in sample"], row["sample"], row["right flags"]) == (1, 1, 10, 10)
+    assert row["at most"] == round(10 / 11, 4)
     assert row["sensitivity"] == round(10 / (10 + 40 * 0.1), 4)
     assert row["low"] < row["sensitivity"] < row["high"]
 
@@ -252,7 +255,7 @@ def test_a_new_reason_of_refusal_rings(tx: Connection, department: Department) -
     eleven = chart(tx, 11)
     (row,) = rows(eleven)
     assert (row["reason"], row["runs"], row["of"], row["note"]) == ("LATERAL_ONLY", 3, 40, "new")
-    assert "LATERAL_ONLY from XR1" in eleven.alarm and len(eleven.studies[0]) == 3
+    assert "LATERAL_ONLY: XR1" in eleven.alarm and len(eleven.studies[0]) == 3
 
 
 def test_a_reason_that_rose_rings_in_points(tx: Connection, department: Department) -> None:

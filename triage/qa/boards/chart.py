@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from triage.qa.measures import Verdicts, verdicts
+from triage.qa.measures import Verdicts, present, verdicts
 from triage.qa.report_text import Said, guess_language, read_report
 from triage.store import double_reads, monitoring
 from triage.store import measures as facts
@@ -28,6 +28,7 @@ class Chart:
     n            cases behind it
     alarm        "" or what is wrong, in words
     columns      of `rows`; a row's cells are text, numbers or None
+    units        of numbers, by column or by a row's first cell: "share", "seconds" or "minutes"; a page writes them out
     studies      row number to the studies behind it, for inside the department
     svg          the picture, escaped; "" where a table says it better
     """
@@ -41,6 +42,7 @@ class Chart:
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     alarm: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
     studies: Mapping[int, Sequence[int]] = field(default_factory=dict)
     svg: str = ""
 
@@ -90,6 +92,11 @@ class Facts:
         return verdicts(self.flags, self.words)
 
     @cached_property
+    def seen(self) -> Verdicts:
+        """As `said`, but whether the finding is there: known or not relevant, it is."""
+        return present(self.flags, self.words)
+
+    @cached_property
     def alerts(self) -> list[facts.AlertFacts]:
         return facts.alerts_between(self.tx, self.start, self.end)
 
@@ -132,6 +139,13 @@ class Facts:
 
     def day_of(self, at: datetime) -> int:
         return min(int((at - self.start) / timedelta(days=1)), len(self.days) - 1)
+
+
+# Columns that hold shares, in every chart but that of a stability index.
+SHARES = dict.fromkeys(
+    ("PPV", "low", "high", "finding there", "sensitivity", "at most", "share", "month before", "flag rate",
+     "not analysed", "EWMA", "share by next", "said", "seen"), "share",
+)  # fmt: skip
 
 
 def share(value: float | None) -> float | None:

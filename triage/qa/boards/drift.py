@@ -17,7 +17,7 @@ from triage.domain.statistics import (
     wilson,
 )
 from triage.qa import charts
-from triage.qa.boards.chart import Chart, Facts, share
+from triage.qa.boards.chart import SHARES, Chart, Facts, share
 from triage.qa.boards.truth import JUDGED_MIN, truth_of_flags
 from triage.qa.report_text import Said
 from triage.qa.subgroups import POSITIVES_MIN, age_band
@@ -73,10 +73,10 @@ def same(facts: Facts) -> Chart:
     return Chart(
         number=6, key="same", question="Is it the same for everyone?", whose="QA, auditor", n=len(facts.studies),
         definition=f"flag rate among analysed, PPV, share not analysed; fewer than {POSITIVES_MIN} flags: no figure. Alarm: "
-        f"an interval that excludes the overall flag rate of {overall.value:.3f}; groups differ in illness too" if analysed
+        f"an interval that excludes the overall flag rate of {overall.value:.1%}; groups differ in illness too" if analysed
         else "no study was analysed",
         columns=("by", "group", "studies", "not analysed", "flag rate", "low", "high", "PPV", "note"), rows=rows,
-        studies=studies, alarm=("differs from the rest: " + ", ".join(odd)) if odd else "",
+        units=SHARES, studies=studies, alarm=("differs from the rest: " + ", ".join(odd)) if odd else "",
     )  # fmt: skip
 
 
@@ -169,15 +169,15 @@ def output(facts: Facts) -> Chart:
     return Chart(
         number=8, key="output", question="Has the output changed?", whose="physicist", n=len(analysed),
         definition="daily share of analysed studies with a flag against "
-        f"{'the month before' if use_before else 'the period itself'} ({centre:.3f}); limits of 3 sigma, 8 days on "
+        f"{'the month before' if use_before else 'the period itself'} ({centre:.1%}); limits of 3 sigma, 8 days on "
         "one side, and an EWMA (0.2, 2.86 sigma: one false alarm a year)",
         columns=("day", "analysed", "flagged", "share", "low", "high", "EWMA", "median score", "90 % score", "mark"),
-        rows=rows, studies={i: [s.study_id for s in day] for i, day in enumerate(by_day)},
+        rows=rows, units=SHARES, studies={i: [s.study_id for s in day] for i, day in enumerate(by_day)},
         alarm=f"{len(bad)} days out of control, last {rows[bad[-1]][0]}" if bad else "",
         svg=charts.lines(
             "Flag rate per day", [f"{d:%d.%m.}" for d in facts.days],
             [("flag rate", [p.value for p in points]), ("EWMA", [e.value for e in smooth])],
-            limits=[(p.low, p.high) for p in points], marked=bad,
+            limits=[(p.low, p.high) for p in points], marked=bad, shares=True,
         ),
     )  # fmt: skip
 
@@ -242,10 +242,11 @@ def calibrated(facts: Facts) -> Chart:
         definition="said probability against what final reports state (rules; a report that does not mention a finding says "
         f"nothing of it), in tenths. Alarm: expected calibration error above {ECE_ACT}; fewer than {JUDGED_MIN} "
         "positives: no figure",
-        columns=("finding", "n", "positive", "said", "seen", "low", "high", "note"), rows=rows,
+        columns=("finding", "n", "positive", "said", "seen", "low", "high", "note"), rows=rows, units=SHARES,
         alarm=("calibration error: " + ", ".join(alarms)) if alarms else "",
-        svg=charts.lines("Seen share by tenth of the said probability", [str(k + 1) for k in range(10)], curves, most=1.0)
-        if curves else "",
+        svg=charts.lines(
+            "Seen share by tenth of the said probability", [str(k + 1) for k in range(10)], curves, most=1.0, shares=True
+        ) if curves else "",
     )  # fmt: skip
 
 
@@ -273,7 +274,7 @@ def refused(facts: Facts) -> Chart:
         elif was is not None and part - was > POINTS_ACT:
             note = f"+{100 * (part - was):.0f} points"
         if note:
-            news.append(f"{key[1]} from {key[2] or 'unknown'} ({note})")
+            news.append(f"{key[1]}: {key[2] or 'unknown'} ({note})")
         senders = {s.study_id for s in facts.studies if s.sender == key[2]}
         studies[len(rows)] = [
             r.study_id for r in facts.runs if (r.detector, r.reason) == key[:2] and r.study_id in senders
@@ -283,6 +284,7 @@ def refused(facts: Facts) -> Chart:
         number=11, key="refused", question="What is not analysed?", whose="admin, QA", n=n,
         definition="runs that were not analysed or failed, by reason and sender, as a share of all runs, beside the month "
         "before. Alarm: a reason that is new from a sender, or rose by more than 5 points",
-        columns=("detector", "reason", "sender", "runs", "of", "share", "month before", "note"), rows=rows, studies=studies,
+        columns=("detector", "reason", "sender", "runs", "of", "share", "month before", "note"), rows=rows, units=SHARES,
+        studies=studies,
         alarm="; ".join(news),
     )  # fmt: skip

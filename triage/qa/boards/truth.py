@@ -9,7 +9,7 @@ from triage.domain.finding import FINDING_CODES
 from triage.domain.monitoring import CUSUM_LIMIT, bernoulli_cusum
 from triage.domain.statistics import cohen_kappa, wilson
 from triage.qa import charts
-from triage.qa.boards.chart import Chart, Facts, share
+from triage.qa.boards.chart import SHARES, Chart, Facts, share
 from triage.qa.replay import READ_MIN, waits_if_flagged
 from triage.qa.report_text import Said
 from triage.store import policies
@@ -23,9 +23,12 @@ PLAYED_MAX = 60_000  # studies times thresholds of one what-if
 GOLIVE_STUDIES, GOLIVE_POSITIVES = 500, 30  # standards 12.3
 
 
-def truth_of_flags(facts: Facts) -> dict[tuple[int, str], bool]:
-    """(study, finding) of flags whose truth somebody said: a reader's word first, else the final report's."""
-    known = dict(facts.said)
+def truth_of_flags(facts: Facts, *, there: bool = False) -> dict[tuple[int, str], bool]:
+    """(study, finding) of flags whose truth somebody said: a reader's word first, else the final report's.
+
+    there  True: is the finding there, though known or not relevant? False: was the flag right?
+    """
+    known = dict(facts.seen if there else facts.said)
     for flag in facts.flags:
         key = (flag.study_id, flag.name)
         said = facts.reported.get(flag.study_id, {}).get(flag.name)
@@ -36,7 +39,7 @@ def truth_of_flags(facts: Facts) -> dict[tuple[int, str], bool]:
 
 def right(facts: Facts) -> Chart:
     """3: how often is a flag right?"""
-    known = truth_of_flags(facts)
+    known, there = truth_of_flags(facts), truth_of_flags(facts, there=True)
     rows: list[list[object]] = []
     studies: dict[int, list[int]] = {}
     alarms, bars = [], []
@@ -44,6 +47,7 @@ def right(facts: Facts) -> Chart:
         mine = sorted((f for f in facts.flags if f.name == name), key=lambda f: f.flagged_at)
         judged = [(f, known[f.study_id, name]) for f in mine if (f.study_id, name) in known]
         recent = [ok for f, ok in judged if f.flagged_at >= facts.until - ROLLING]
+        real = [there[f.study_id, name] for f, _ in judged if f.flagged_at >= facts.until - ROLLING]
         estimate = wilson(sum(recent), len(recent))
         is_critical = FINDING_CODES[name].priority_class.word == "critical"
         evidence = max(
@@ -54,19 +58,21 @@ def right(facts: Facts) -> Chart:
         studies[len(rows)] = [f.study_id for f, ok in judged if not ok]
         rows.append(
             [name, len(mine), len(recent), share(estimate.value) if recent else None, share(estimate.low),
-             share(estimate.high), round(evidence, 2) if is_critical else None]
+             share(estimate.high), share(sum(real) / len(real)) if real else None,
+             round(evidence, 2) if is_critical else None]
         )  # fmt: skip
         bars.append(charts.Bar(name, estimate.value if recent else None, estimate.low, estimate.high,
                                f"{sum(recent)} of {len(recent)} judged"))  # fmt: skip
     return Chart(
         number=3, key="right", question="How often is a flag right?", whose="QA", n=len(facts.flags),
-        definition="PPV over the last 30 days of the period: a reader's last word (disagree counts as not right whatever "
-        "its reason, known or old too: chart 5 tells them apart), else what the final report's text "
-        f"states or denies (rules, not adjudicated). Alarm for critical findings: a CUSUM of rejected flags, "
-        f"{PPV_ACCEPTED:.0%} accepted against {PPV_BAD:.0%}, evidence above {CUSUM_LIMIT:g}. The studies of a row are "
-        "its rejected flags",
-        columns=("finding", "flags", "judged, 30 days", "PPV", "low", "high", "evidence against"), rows=rows,
-        studies=studies, alarm="; ".join(alarms),
+        definition="PPV over the last 30 days of the period: a reader's last word, else what the final report's "
+        "text states or denies (rules, not adjudicated). Agree counts as right, disagree as not right whatever its "
+        "reason: a flag of something known, old or not relevant was not worth an alarm. Finding there: the same, but "
+        "known or old and not clinically relevant count as there, since the detector was right. Alarm for critical "
+        f"findings: a CUSUM of rejected flags, {PPV_ACCEPTED:.0%} accepted against {PPV_BAD:.0%}, evidence above "
+        f"{CUSUM_LIMIT:g}. The studies of a row are its rejected flags",
+        columns=("finding", "flags", "judged, 30 days", "PPV", "low", "high", "finding there", "evidence against"),
+        rows=rows, units=SHARES, studies=studies, alarm="; ".join(alarms),
         svg=charts.intervals("PPV per finding, last 30 days", bars) if bars else "",
     )  # fmt: skip
 
@@ -76,14 +82,15 @@ def missed(facts: Facts) -> Chart:
     done = [d for d in facts.double_reads if d.read_at is not None]
     analysed = {s.study_id for s in facts.studies if s.ai_status == "completed"}
     unflagged = len(analysed - facts.flagged)
-    known = truth_of_flags(facts)
+    known = truth_of_flags(facts, there=True)
+    flagged = {(f.study_id, f.name) for f in facts.flags}
     told = defaultdict(set)
     for word in facts.words:
-        if word.verdict == "missed" and (word.study_id, word.finding) not in known:
+        if word.verdict == "missed" and (word.study_id, word.finding) not in flagged:
             told[word.finding].add(word.study_id)
     for study_id in analysed:
         for name, said in facts.reported.get(study_id, {}).items():
-            if said is Said.PRESENT and (study_id, name) not in known and study_id not in facts.flagged:
+            if said is Said.PRESENT and study_id not in facts.flagged:
                 told[name].add(study_id)
     rows: list[list[object]] = []
     studies: dict[int, list[int]] = {}
@@ -98,15 +105,20 @@ def missed(facts: Facts) -> Chart:
         )
         studies[len(rows)] = sorted({*hits, *told[name]})
         rows.append(
-            [name, len(told[name]), len(hits), len(done), true, *(share(e) for e in (ends[1], ends[0], ends[2]))]
+            [name, len(told[name]), share(_sensitivity(true, len(told[name]))), len(hits), len(done), true,
+             *(share(e) for e in (ends[1], ends[0], ends[2]))]
         )  # fmt: skip
     return Chart(
         number=4, key="missed", question="What do we miss?", whose="QA", n=len(done),
-        definition="said to be missed by readers or stated by final reports of unflagged studies, and found by the blind "
-        "second read of 2 % of the unflagged. Sensitivity = right flags / (right flags + unflagged x share found in the "
-        "sample); its interval is the sample's (Begg and Greenes 1983: without the sample it would be biased upwards)",
-        columns=("finding", "said missed", "found in sample", "sample", "right flags", "sensitivity", "low", "high"),
-        rows=rows, studies=studies,
+        definition="said missed: by a reader (key M, of any study that has no such flag) or stated by the final "
+        "report of an unflagged study. At most = right flags / (right flags + said missed): an upper end, since who "
+        "looks where nothing was flagged is chance. Sensitivity = right flags / (right flags + unflagged x share "
+        "found by the blind second read of 2 % of the unflagged), with the sample's interval (Begg and Greenes "
+        "1983). Right: the finding is there (chart 3). The studies of a row are those said missed or found in the "
+        "sample",
+        columns=("finding", "said missed", "at most", "found in sample", "sample", "right flags", "sensitivity", "low",
+                 "high"),
+        rows=rows, units=SHARES, studies=studies,
     )  # fmt: skip
 
 
@@ -146,7 +158,7 @@ def reasons(facts: Facts) -> Chart:
     return Chart(
         number=5, key="reasons", question="Agreement and its reasons", whose="QA", n=sum(spoken.values()),
         definition="reasons of disagreement by release, as a share of the words (agree or disagree) on that release",
-        columns=("release", "reason", "disagree", "words", "share", "low", "high"), rows=rows,
+        columns=("release", "reason", "disagree", "words", "share", "low", "high"), rows=rows, units=SHARES,
         studies={i: studies[k] for i, k in enumerate(order)},
         svg=charts.intervals(
             "Disagree reasons", [charts.Bar(f"{v}: {c}", wilson(chips[v, c], spoken[v]).value,
@@ -217,7 +229,8 @@ def what_if(facts: Facts, finding: str) -> Chart:
         f"played again with such flags under the policy in force (needs {READ_MIN} reported studies). The studies of a "
         "row are right flags of today that it would lose",
         columns=("threshold", "", "flags", "flags a day", "PPV", "judged", "right flags lost", "flagged wait, min",
-                 "others wait, min"), rows=rows, studies=studies,
+                 "others wait, min"), rows=rows,
+        units=SHARES | {"flagged wait, min": "minutes", "others wait, min": "minutes"}, studies=studies,
         svg=charts.lines("Flags a day by threshold", [str(r[0]) for r in rows],
                          [("flags a day", [float(str(r[3])) for r in rows])]) if len(rows) > 1 else "",
     )  # fmt: skip

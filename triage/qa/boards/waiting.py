@@ -13,7 +13,7 @@ from triage.domain.finding import PriorityClass
 from triage.domain.priority import OrderedPriority
 from triage.domain.statistics import poisson_rate, wilson
 from triage.qa import charts
-from triage.qa.boards.chart import Chart, Facts, share
+from triage.qa.boards.chart import SHARES, Chart, Facts, share
 from triage.qa.measures import CLAIM_MIN, alert_part, beyond_bound, times, waits
 from triage.store.measures import StudyFacts
 from triage.store.monitoring import Opened
@@ -50,7 +50,7 @@ def sooner(facts: Facts) -> Chart:
         definition="first image to first opening, by week of arrival and order; who still waits is censored "
         f"(Kaplan-Meier). Groups differ in more than the flag: compare cells of {CLAIM_MIN} and more; no proof of cause",
         columns=("week from", "order", "group", "studies", "median s", "90 % s", "still open", "note"),
-        rows=rows, studies=studies,
+        rows=rows, units={"median s": "seconds", "90 % s": "seconds"}, studies=studies,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def longest(facts: Facts) -> Chart:
         number=2, key="longest", question="Does anybody wait too long?", whose="lead", n=len(waited),
         definition="the twenty longest waits from first image to opening; beyond: longer than the class without AI "
         "allows. Alarm: any",
-        columns=("seconds", "order", "class", "now", "beyond bound"), rows=rows,
+        columns=("seconds", "order", "class", "now", "beyond bound"), rows=rows, units={"seconds": "seconds"},
         studies={i: [s.study_id] for i, (_, s) in enumerate(waited[:20])},
         alarm=_beyond_words(beyond),
         svg=charts.intervals(
@@ -121,7 +121,8 @@ def fast(facts: Facts) -> Chart:
         number=12, key="fast", question="Is it fast?", whose="admin", n=len(facts.timings),
         definition="seconds of runs that count, by station; alarm: 95 % of last image to result above 60 s for films, "
         "5 min for scans. The studies of a row are those at or above its 95 %",
-        columns=("detector", "part", "runs", "50 % s", "95 % s", "99 % s"), rows=rows, studies=studies,
+        columns=("detector", "part", "runs", "50 % s", "95 % s", "99 % s"), rows=rows,
+        units={"50 % s": "seconds", "95 % s": "seconds", "99 % s": "seconds"}, studies=studies,
         alarm="; ".join(slow),
     )  # fmt: skip
 
@@ -143,7 +144,9 @@ def alerts_close(facts: Facts) -> Chart:
         number=13, key="alerts", question="Do alerts arrive and close?", whose="lead, auditor", n=len(facts.alerts),
         definition="raised to acknowledged (or closed by a report), censored at the end; alarm: any alert that "
         "climbed to step 4, or that is exhausted",
-        columns=("what", "value"), rows=rows, studies={len(rows) - 1: [a.study_id for a in open_]},
+        columns=("what", "value"), rows=rows,
+        units={"half acknowledged within, s": "seconds", "90 % acknowledged within, s": "seconds"},
+        studies={len(rows) - 1: [a.study_id for a in open_]},
         alarm="an alert climbed to the last step of the ladder"
         if top >= 4 or any(a.state == "exhausted" for a in facts.alerts) else "",
         svg=charts.intervals(
@@ -203,6 +206,8 @@ def obeyed(facts: Facts) -> Chart:
         number=15, key="obeyed", question="Is the list obeyed?", whose="lead", n=len(facts.opened),
         definition="openings by `next`, and how many studies above it were passed over; a trend, no alarm, and no "
         f"named reader (own figures need {NAMED_FROM} openings and are the lead's alone)",
-        columns=("day", "openings", "share by next", "mean rank skipped"), rows=rows,
-        svg=charts.lines("Share opened by next", [f"{d:%d.%m.}" for d in facts.days], [("by next", shares)]),
+        columns=("day", "openings", "share by next", "mean rank skipped"), rows=rows, units=SHARES,
+        svg=charts.lines(
+            "Share opened by next", [f"{d:%d.%m.}" for d in facts.days], [("by next", shares)], shares=True, most=1.0
+        ),
     )  # fmt: skip

@@ -85,7 +85,10 @@ export function makeActs(page) {
   const agree = (uid, finding = "") => judge(uid, { verdict: "agree", finding }, t("Agreed."));
 
   async function missed(uid) {
-    const chosen = await choose({ title: t("Which finding was missed?"), choices: page.known.missed });
+    const flagged = new Set(page.row(uid)?.flags);
+    const [already, choices] = [true, false].map((is) => page.known.missed.filter(([name]) => flagged.has(name) === is));
+    const text = already.length ? t("Flagged already, so not missed: %(names)s.", { names: already.map(([, words]) => words).join(", ") }) : "";
+    const chosen = await choose({ title: t("Which finding was missed?"), text, choices });
     if (chosen) await judge(uid, { verdict: "missed", finding: chosen.value }, t("Missed finding noted."));
   }
 

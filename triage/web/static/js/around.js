@@ -99,6 +99,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
   /** The URL in the controls that are links and headers. */
   function here(query) {
     const tab = query.get("tab") ?? "to_read";
+    document.querySelector(".work").dataset.view = tab;
     for (const link of document.querySelectorAll("[data-tab]")) {
       if (link.dataset.tab === tab) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");

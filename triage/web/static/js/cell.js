@@ -10,7 +10,7 @@ export function span(tag, text, className) {
   return made;
 }
 
-/** Fill a cell from {g, w, t, m, c, h, k, at}; templates/cell.html draws the same. */
+/** Fill a cell from {g, w, t, e, m, c, h, k, at}; templates/cell.html draws the same. */
 export function fill(td, id, said) {
   td.className = `c-${id}${said.c ? ` t-${said.c}` : ""}`;
   td.title = said.h ?? "";
@@ -27,7 +27,8 @@ export function fill(td, id, said) {
     td.dataset.at = said.at;
     td.append(span("span", said.t ?? "", "time"));
     tick(td);
-  } else if (said.t) td.append(span("span", said.t));
+  } else if (said.t) td.append(span("span", said.t, said.e ? "head" : ""));
+  if (said.e) td.append(span("span", said.e));
   if (said.m) td.append(span("span", said.m, "more"));
 }
 
