@@ -6,7 +6,7 @@ Called by the receiver, the intake of files and the workers. Keeps to the limits
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -69,15 +69,52 @@ class ObjectMismatch(Refused):
     """The file meta information, or the C-STORE command it was made from, names another object than the data set."""
 
 
-def read_header(path: Path) -> InstanceHeader:
-    """Header of one Part 10 file.
+@dataclass(frozen=True)
+class CheckedHeader:
+    """Elements of an object that may be taken: its identity is in order, the other values are as they came.
+
+    All that can be refused is refused by now. `decode` makes values of them, whenever that is and in whatever process.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    dataset: Elements
+
+    def decode(self) -> InstanceHeader:
+        """source  standards 4.1 (age)"""
+        return _header(self)
+
+
+def check_header(path: Path) -> CheckedHeader:
+    """Elements and identity of one Part 10 file.
 
     raises  Refused when it is no readable DICOM file or an identifying UID is missing or malformed;
             ObjectMismatch when the file meta information names another object; Unavailable when the file cannot
             be opened
-    source  PS3.10 7.1, standards 1.5 (limits), 4.1 (age)
+    source  PS3.10 7.1, standards 1.5 (limits)
     """
-    return _header(_read(path))
+    part10 = _read(path)
+    values = Values(part10.dataset)
+    sop_class_uid = _required_uid(values, 0x00080016)
+    sop_instance_uid = _required_uid(values, 0x00080018)
+    _check_meta(part10, sop_class_uid, sop_instance_uid)
+    study_instance_uid, series_instance_uid = (_required_uid(values, tag) for tag in (0x0020000D, 0x0020000E))
+    return CheckedHeader(
+        sop_class_uid,
+        sop_instance_uid,
+        study_instance_uid,
+        series_instance_uid,
+        part10.transfer_syntax_uid,
+        part10.dataset,
+    )
+
+
+def read_header(path: Path) -> InstanceHeader:
+    """Header of one Part 10 file; raises as `check_header`."""
+    return check_header(path).decode()
 
 
 def read_frame_headers(path: Path, header: InstanceHeader) -> list[InstanceHeader]:
@@ -129,23 +166,20 @@ def _check_meta(part10: Part10, sop_class_uid: str, sop_instance_uid: str) -> No
             raise ObjectMismatch(f"file meta information and data set name different objects ({name})")
 
 
-def _header(part10: Part10) -> InstanceHeader:
-    ds: Elements = part10.dataset
+def _header(checked: CheckedHeader) -> InstanceHeader:
+    ds = checked.dataset
     v = Values(ds)
-    sop_class_uid = _required_uid(v, 0x00080016)
-    sop_instance_uid = _required_uid(v, 0x00080018)
-    _check_meta(part10, sop_class_uid, sop_instance_uid)
     study_date = tolerant_date(v.code(0x00080020))
     birth_date = tolerant_date(v.code(0x00100030))
     region = v.first(0x00082218)
     region_code = region.code(0x00080100)
     frames = v.code(0x00280008)
     header = InstanceHeader(
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=SOPInstanceUID(sop_instance_uid),
-        study_instance_uid=StudyInstanceUID(_required_uid(v, 0x0020000D)),
-        series_instance_uid=SeriesInstanceUID(_required_uid(v, 0x0020000E)),
-        transfer_syntax_uid=part10.transfer_syntax_uid,
+        sop_class_uid=checked.sop_class_uid,
+        sop_instance_uid=SOPInstanceUID(checked.sop_instance_uid),
+        study_instance_uid=StudyInstanceUID(checked.study_instance_uid),
+        series_instance_uid=SeriesInstanceUID(checked.series_instance_uid),
+        transfer_syntax_uid=checked.transfer_syntax_uid,
         patient_id=v.text(0x00100020),
         issuer_of_patient_id=v.text(0x00100021),
         patient_name=v.name(0x00100010),
@@ -217,6 +251,8 @@ def _header(part10: Part10) -> InstanceHeader:
 
 def _with_groups(header: InstanceHeader, groups: Values) -> InstanceHeader:
     """`header` with what the functional groups of one frame (or the shared ones) say."""
+    if not groups:
+        return header
     measures = groups.first(0x00289110)
     transformation = groups.first(0x00289145)
     content = groups.first(0x00209111)

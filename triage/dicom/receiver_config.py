@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from triage.dicom.handover import OtherServices
+from triage.dicom.header import CheckedHeader
 from triage.dicom.tls import PeerCertificate
-from triage.domain.study import InstanceHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class ReceivedObject:
     path: Path
     digest: str
     size: int
-    header: InstanceHeader
+    header: CheckedHeader
     calling_ae_title: str
     called_ae_title: str
     association_id: str

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from triage.dicom.folder import IncomingFolder
-from triage.dicom.header import ObjectMismatch, read_header
+from triage.dicom.header import ObjectMismatch, check_header
 from triage.dicom.incoming import IncomingFile
 from triage.dicom.receiver_config import Caller, ReceivedObject, ReceiverConfig
 from triage.dicom.upper.association import Sink
@@ -98,7 +98,7 @@ class Storing:
             path=incoming.path,
             digest=incoming.digest,
             size=incoming.size,
-            header=read_header(incoming.path),
+            header=check_header(incoming.path),
             calling_ae_title=session.caller.ae_title,
             called_ae_title=session.called_ae_title,
             association_id=session.association_id,

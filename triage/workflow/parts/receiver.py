@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -20,21 +21,21 @@ from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow.celery import Waker
 from triage.workflow.certificates import tls_files
-from triage.workflow.indexer import Desk, Indexer, recover
+from triage.workflow.indexer import Desk, recover
+from triage.workflow.indexing import BROKEN_DISK, IndexerProcess
 from triage.workflow.other_services import other_services
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.site import site_of
 
 log = get_logger()
-SWITCH_SECONDS = 0.0005
-BROKEN_DISK = 3  # exit code: a failed flush may not be tried again (F5)
+SWITCH_SECONDS = 0.00005
 NODE = os.uname().nodename[:24]
 
 
 class Door:
     """Binds the receiver's callbacks to the workflow."""
 
-    def __init__(self, database: Database, indexer: Indexer) -> None:
+    def __init__(self, database: Database, indexer: IndexerProcess) -> None:
         self._database, self._indexer = database, indexer
 
     def may_call(self, caller: Caller) -> bool:
@@ -101,12 +102,31 @@ def _addresses(host: str) -> set[str]:
 
 
 def main() -> int:
-    # A sender must not wait Python's 5 ms for its turn whenever the indexer computes.
+    # An association must not wait Python's 5 ms for its turn whenever another one computes.
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()  # what was imported never goes: no collection need look at it, here and in the fork
     settings = settings_of_process()
-    database = Database(settings.database_url)
-    spool = Spool(settings.spool, settings.dicom.reserve_bytes)
-    spool.prepare()
+    Spool(settings.spool).prepare()
+    indexing = IndexerProcess(lambda: _desk(settings))  # before anything that a fork must not share
+    try:
+        return _receive(settings, indexing)
+    finally:
+        indexing.close()
+
+
+def _desk(settings: Settings) -> Desk:
+    return Desk(
+        database=Database(settings.database_url),
+        spool=Spool(settings.spool, settings.dicom.reserve_bytes),
+        site=site_of(settings),
+        waker=Waker(settings.broker.url.get_secret_value()),
+        clock=clock,
+        receiver_id=f"{NODE}/{os.environ.get('TRIAGE_RECEIVER', '1')}",
+    )
+
+
+def _receive(settings: Settings, indexing: IndexerProcess) -> int:
+    """Until asked to stop, or a disk or the indexer breaks; returns the exit code."""
     stop = Stop()
     broken = threading.Event()
 
@@ -115,46 +135,11 @@ def main() -> int:
         broken.set()
         stop.set()
 
-    desk = Desk(
-        database=database,
-        spool=spool,
-        site=site_of(settings),
-        waker=Waker(settings.broker.url.get_secret_value()),
-        clock=clock,
-        receiver_id=f"{NODE}/{os.environ.get('TRIAGE_RECEIVER', '1')}",
-    )
-    indexer = Indexer(desk, on_broken_disk)
-    files = tls_files(settings)
-    door = Door(database, indexer)
-
-    def take_up(left_behind: list[Path]) -> None:
-        """Before the port is open: what dead processes had acknowledged, then the end of their associations."""
-        recover(desk, left_behind)
-        with database.write() as tx:
-            completeness.forget_associations(tx, desk.receiver_id, clock())
-
+    desk = _desk(settings)
+    database = desk.database
+    door = Door(database, indexing)
     receiver = Receiver(
-        ReceiverConfig(
-            incoming=spool.incoming,
-            ae_title=settings.dicom.ae_title,
-            host=plain_host(settings),
-            port=settings.dicom.port,
-            tls_host=settings.dicom.host,
-            tls_port=settings.dicom.tls_port,
-            tls=ServerContexts(files) if files is not None else None,
-            share_port=True,
-            may_call=door.may_call,
-            limits=ReceiverLimits(
-                associations=settings.dicom.associations_max,
-                associations_per_address=settings.dicom.associations_per_peer_max,
-                object_bytes=settings.dicom.object_bytes_max,
-                idle_seconds=settings.dicom.idle_seconds,
-                reserve_bytes=settings.dicom.reserve_bytes,
-            ),
-            others=other_services(database, desk.site, clock, desk.waker.wake, retrieve_url(settings)),
-            seal=seal,
-            take_up=take_up,
-        ),
+        _config(settings, desk, door),
         on_object=door.on_object,
         on_association_end=door.on_association_end,
         on_broken_disk=on_broken_disk,
@@ -162,9 +147,49 @@ def main() -> int:
     receiver.start()
     beat = Beat(database, f"receiver@{desk.receiver_id}")
     beat.start()
-    while not stop.wait(1.0):
+    while indexing.exit_code is None and not stop.wait(1.0):
         pass
-    receiver.stop()
-    indexer.close()
+    indexer_ended = indexing.exit_code
+    if indexer_ended is None:
+        receiver.stop()
+    else:
+        log.error(
+            "indexer.died", code=str(indexer_ended), fix="none: the next receiver takes up what it left"
+        )
+        receiver.stop(grace_seconds=0)  # nothing more can be promised here
     beat.leave()
-    return BROKEN_DISK if broken.is_set() else 0
+    if broken.is_set() or indexer_ended == BROKEN_DISK:
+        return BROKEN_DISK
+    return 0 if indexer_ended is None else 1
+
+
+def _config(settings: Settings, desk: Desk, door: Door) -> ReceiverConfig:
+    dicom, files = settings.dicom, tls_files(settings)
+
+    def take_up(left_behind: list[Path]) -> None:
+        """Before the port is open: what dead processes had acknowledged, then the end of their associations."""
+        recover(desk, left_behind)
+        with desk.database.write() as tx:
+            completeness.forget_associations(tx, desk.receiver_id, clock())
+
+    return ReceiverConfig(
+        incoming=desk.spool.incoming,
+        ae_title=dicom.ae_title,
+        host=plain_host(settings),
+        port=dicom.port,
+        tls_host=dicom.host,
+        tls_port=dicom.tls_port,
+        tls=ServerContexts(files) if files is not None else None,
+        share_port=True,
+        may_call=door.may_call,
+        limits=ReceiverLimits(
+            associations=dicom.associations_max,
+            associations_per_address=dicom.associations_per_peer_max,
+            object_bytes=dicom.object_bytes_max,
+            idle_seconds=dicom.idle_seconds,
+            reserve_bytes=dicom.reserve_bytes,
+        ),
+        others=other_services(desk.database, desk.site, clock, desk.waker.wake, retrieve_url(settings)),
+        seal=seal,
+        take_up=take_up,
+    )
