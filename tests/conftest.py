@@ -37,8 +37,9 @@ settings.load_profile(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """How `make test` shares its workers, which take whole groups in this order.
 
-    What starts the product, one test after the other, and pages in Chromium: long, with waits that others fill. Then
-    files whose fixtures are made once for all their tests: on two workers they would be made twice. The rest test by test.
+    What starts the product, in two rows of one test after the other, and pages in Chromium: long, with waits that others
+    fill. Then files whose fixtures are made once for all their tests: on two workers they would be made twice. The rest
+    test by test.
     """
     order = {}
     for item in items:
@@ -49,11 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order.__getitem__)
 
 
-_FIRST = ("processes", "browser")
+_FIRST = ("faults", "processes", "browser")
 
 
 def _group_of(item: pytest.Item) -> str:
-    if item.get_closest_marker("system") or item.get_closest_marker("faults"):
+    if item.get_closest_marker("faults"):
+        return "faults"
+    if item.get_closest_marker("system"):
         return "processes"
     if item.get_closest_marker("browser"):
         return "browser"

@@ -81,15 +81,8 @@ def test_a_refused_message_is_parked_and_another_route_does_not_wait(tmp_path: P
     listener = MllpListener("127.0.0.1", 0, other)
     port = listener.start()
     ward = Moody(["refuse"])
-    with running(tmp_path / "home", handler=ward) as product:
-        pass  # the settings with one route are known now; start again with two
-    product.values["routes"].append(
-        {"name": "second", "kind": "mllp", "host": "127.0.0.1", "port": port, "processing_id": "T"}
-    )
-    ward_listener = MllpListener("127.0.0.1", product.values["routes"][0]["port"], ward)
-    ward_listener.start()
-    try:
-        product.start()
+    second = {"name": "second", "kind": "mllp", "host": "127.0.0.1", "port": port, "processing_id": "T"}
+    with running(tmp_path / "home", handler=ward, more_routes=[second]) as product:
         path, uid = another(flagged, tmp_path, 2)
         product.store([path])
         product.wait_row(uid, ai_status="completed")
@@ -104,7 +97,4 @@ def test_a_refused_message_is_parked_and_another_route_does_not_wait(tmp_path: P
             "both deliveries ended",
         )
         assert states == {"ward": "parked", "second": "delivered"}
-    finally:
-        product.stop()
-        ward_listener.stop()
-        listener.stop()
+    listener.stop()

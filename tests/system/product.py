@@ -188,7 +188,11 @@ class Product:
 
 @contextlib.contextmanager
 def running(home: Path, **changes: Any) -> Iterator[Product]:
-    """A product in `home`, up; drained at the end. `changes` replace tables or keys of its settings."""
+    """A product in `home`, up; drained at the end. `changes` replace tables or keys of its settings.
+
+    inbox, handler  what answers its route "ward";  more_routes: beside that one
+    """
+    more_routes = changes.pop("more_routes", [])
     inbox = changes.pop("inbox", None) or Inbox()
     handler = changes.pop("handler", inbox)
     environment = changes.pop("environment", {})
@@ -205,7 +209,8 @@ def running(home: Path, **changes: Any) -> Iterator[Product]:
         "hl7": {"port": free_port()},
         "routes": [
             {"name": "ward", "kind": "mllp", "host": "127.0.0.1", "port": mllp_port, "timeout_seconds": 2.0,
-             "processing_id": "T"}
+             "processing_id": "T"},
+            *more_routes,
         ],
     }  # fmt: skip
     for key, value in changes.items():
