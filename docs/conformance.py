@@ -29,6 +29,9 @@ OBJECTS = {
     "seg": "voxels of nodules, one segment each; overlay mode alone",
     "gsps": "outlines and circles; overlay mode alone, sent only where a site asks for it",
     "sc": "picture with words; only with `overview = true`",
+    "note": "takes objects of ours that went out of date back (IHE IOCM): 113037 when they name whom the study was of "
+    "before or rest on images of another patient, 113001 with 111218 when a newer result took their place or the images "
+    "were rejected for quality, 113039 with images that expired; to outlets with `rejection_notes = true`",
 }
 
 
@@ -103,8 +106,10 @@ def statement() -> str:
         "under a new Transaction UID each time.",
         "## Objects that are created",
         "All in Explicit VR Little Endian and UTF-8 (ISO_IR 192), in new series of the study analysed, with Patient and "
-        "Study copied from the image: names, ids, issuers, other ids, accession number and its issuer. UIDs are made from "
-        "the Run, so the same Run gives the same bytes under the same UID. `triage_only` mode tells no place, side or size.",
+        "Study copied from the image, or as a registry corrected them since: names, ids, issuers, other ids, accession "
+        "number and its issuer. After an update, a merge or a move objects are made anew under other UIDs, the report with "
+        "the earlier one as its predecessor. UIDs are made from the Run (and how often its study was named anew), so the "
+        "same Run gives the same bytes under the same UID. `triage_only` mode tells no place, side or size.",
         _table(
             ("kind", "SOP class", "UID", "content", "sent by default"),
             [

@@ -221,6 +221,9 @@ class OutletSettings(_Table):
     url: str = ""  # stow: base of its DICOMweb, as in https://pacs.example/dicom-web
     token_file: Path | None = None  # stow: sent as Bearer
     commitment: bool = False  # ask it for storage commitment of what it stored
+    rejection_notes: bool = (
+        False  # take objects that went out of date back there, by a note as IHE IOCM has it
+    )
     timeout_seconds: Seconds = 60.0
 
     @model_validator(mode="after")

@@ -52,6 +52,20 @@ def test_rows_survive_a_step_down_and_up(bare: Database) -> None:
     bare.close()
 
 
+def test_a_step_down_keeps_of_objects_made_anew_the_newest(bare: Database) -> None:
+    """Before 0019 a run had one object of a kind, and nothing was taken back."""
+    migrate.upgrade(bare)
+    with bare.write() as tx:
+        for statement in (*_ROWS[:5], *_MADE_ANEW):
+            tx.execute(text(statement))
+    migrate.downgrade(bare, "0018_links")
+    with bare.read() as tx:
+        assert tx.execute(text("SELECT sop_instance_uid, state FROM output")).all() == [("1.2", "written")]
+        assert tx.execute(text("SELECT output_id, state FROM dispatch")).all() == [(2, "sent")]
+    migrate.upgrade(bare)
+    bare.close()
+
+
 def test_a_migration_that_would_orphan_a_row_changes_nothing(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'held.db'}")
     migrate.upgrade(database)
@@ -86,3 +100,16 @@ _ROWS = (
     f"VALUES (1, 1, 'r', 0, 'result', 'C1', {_NOW}, {_NOW})",
     f"INSERT INTO delivery_attempt (id, delivery_id, at, outcome) VALUES (1, 1, {_NOW}, 'retry')",
 )
+_MADE_ANEW = (
+    *(
+        "INSERT INTO output (id, run_id, kind, sop_instance_uid, state, created_at, identity_version, peer) "
+        f"VALUES ({i}, 1, '{kind}', '1.{i}', '{state}', {_NOW}, {version}, '{peer}')"
+        for i, kind, state, version, peer in (
+            (1, "sr", "superseded", 0, ""), (2, "sr", "written", 1, ""), (3, "note", "written", 0, "PACS"),
+        )
+    ),
+    *(
+        f"INSERT INTO dispatch (id, output_id, peer, state, created_at) VALUES ({i}, {i}, 'PACS', '{state}', {_NOW})"
+        for i, state in ((1, "withdrawn"), (2, "sent"), (3, "wanted"))
+    ),
+)  # fmt: skip

@@ -29,6 +29,7 @@ class SendResult:
     status: int | None
     detail: str = ""
     accepted: bool = True  # False: this peer takes no such object, however often it is sent
+    may_be_there: bool = False  # it was offered, and the answer was lost
 
     @property
     def ok(self) -> bool:
@@ -125,5 +126,6 @@ def _store(association: Association, path: Path) -> SendResult:
     except (RuntimeError, AttributeError) as e:
         return SendResult(path, None, str(e))
     if "Status" not in answer:
-        return SendResult(path, None, "no answer: the association was lost or timed out")
+        words = "no answer: the association was lost or timed out"
+        return SendResult(path, None, words, may_be_there=True)
     return SendResult(path, int(answer.Status), str(answer.get("ErrorComment", "")))

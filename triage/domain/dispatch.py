@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from triage.domain.errors import WrongTransition
+from triage.domain.rejection import WHY, Reason
 
 
 class DispatchState(StrEnum):
@@ -15,6 +16,7 @@ class DispatchState(StrEnum):
     COMMITTED = "committed"  # the peer took responsibility for it (PS3.4 J)
     REFUSED = "refused"  # the peer will never take it; a person must act
     PARKED = "parked"  # tried for days in vain; a person must act
+    WITHDRAWN = "withdrawn"  # out of date: not sent, or taken back by a note where the peer wants notes
 
 
 class Answer(StrEnum):
@@ -34,6 +36,16 @@ TRANSITIONS: Mapping[tuple[DispatchState, str], DispatchState] = {
     (DispatchState.SENT, "gave_up"): DispatchState.PARKED,  # nobody ever committed it
     (DispatchState.REFUSED, "again"): DispatchState.WANTED,
     (DispatchState.PARKED, "again"): DispatchState.WANTED,
+    **{(state, "withdrawn"): DispatchState.WITHDRAWN for state in DispatchState if state != "withdrawn"},
+}
+
+# Why an object is out of date, as persons read it, and under which title a note takes it back (standards 2.7).
+NAMED_OTHERWISE = "it names whom the study was of before"
+REPLACED = "a newer result took its place"
+TITLE_OF: Mapping[str, Reason] = {
+    NAMED_OTHERWISE: Reason.SAFETY,
+    REPLACED: Reason.QUALITY,
+    **{why: Reason.SAFETY if reason is Reason.WRONG_ENTRY else reason for reason, why in WHY.items()},
 }
 
 # A C-STORE status of these says that other bytes, another class or a peer's administrator are needed (PS3.4 B.2.3,
@@ -79,6 +91,7 @@ def fold(written: str, states: list[DispatchState]) -> str:
         DispatchState.WANTED,
         DispatchState.SENT,
         DispatchState.COMMITTED,
+        DispatchState.WITHDRAWN,
     ]
     if written != "written" or not states:
         return written

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 from sqlalchemy.sql import Select
 
 from triage.domain.dispatch import DispatchState, state_after
 from triage.store.schema import dispatch, output, run, study
 from triage.store.upsert import insert_or_get
+
+NOTE = "note"  # the kind of a note that takes others back
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,73 @@ class Due:
     attempts: int
     commit_attempts: int
     study_instance_uid: str
+    run_id: int
+    identity_version: int  # of the object
+    why: str  # it is out of date; "": it is not
+    is_there: bool  # the peer said that it stored it
+    may_be_there: bool  # it was offered, and no answer came
 
 
 def want(tx: Connection, output_id: int, peer: str, now: datetime) -> None:
-    """This object is to go to this peer; what is known already stays as it is."""
+    """This object is to go to this peer; what is known already stays as it is, what is out of date stays here."""
+    current = select(output.c.id).where(output.c.id == output_id, output.c.state == "written")
+    if tx.execute(current.with_for_update()).first() is None:  # the lock: nobody outdates it meanwhile
+        return
     key = {"output_id": output_id, "peer": peer}
     insert_or_get(tx, dispatch, key, {"created_at": now, "next_attempt_at": now})
 
 
 def due_to_send(tx: Connection, peer: str, now: datetime, limit: int) -> list[Due]:
-    """Oldest first, so that a report comes before the one that names it as its predecessor."""
-    return _listed(tx, _due(peer, now).where(dispatch.c.state == DispatchState.WANTED.value), limit)
+    """Oldest first, so that a report comes before the one that names it as its predecessor.
+
+    Of a study that was named anew nothing leaves before the publisher has looked at it. What is out of date and may be
+    there is brought there for certain: the note that takes it back must find it.
+    """
+    named_rightly = or_(~run.c.named_anew, output.c.kind == NOTE)
+    goes = or_(
+        and_(output.c.state == "written", named_rightly),
+        and_(output.c.state == "superseded", dispatch.c.begun_at.is_not(None)),
+    )
+    return _listed(tx, _due(peer, now).where(dispatch.c.state == DispatchState.WANTED.value, goes), limit)
 
 
 def due_to_commit(tx: Connection, peer: str, now: datetime, limit: int) -> list[Due]:
     return _listed(tx, _due(peer, now).where(dispatch.c.state == DispatchState.SENT.value), limit)
+
+
+def due_to_take_back(tx: Connection, peer: str, limit: int) -> list[Due]:
+    """What went out of date since it was wanted, whatever became of it at this peer."""
+    outdated = and_(dispatch.c.outdated, dispatch.c.state != DispatchState.WITHDRAWN.value)
+    return _listed(tx, _all().where(dispatch.c.peer == peer, outdated), limit)
+
+
+def outdate(tx: Connection, run_ids: Sequence[int], why: str, *, before_version: int | None = None) -> int:
+    """Objects of these runs (only those made before this version of the identity) are out of date.
+
+    why      of `domain.dispatch.TITLE_OF`
+    returns  how many wait to be sent and will not be
+    """
+    old = [output.c.run_id.in_(list(run_ids)), output.c.kind != NOTE, output.c.state != "superseded"]
+    if before_version is not None:
+        old.append(output.c.identity_version < before_version)
+    gone = update(output).where(*old).values(state="superseded", detail=why).returning(output.c.id)
+    ids = list(tx.execute(gone).scalars()) if run_ids else []
+    if not ids:
+        return 0
+    tx.execute(update(dispatch).where(dispatch.c.output_id.in_(ids)).values(outdated=True))
+    unsent = select(func.count()).where(
+        dispatch.c.output_id.in_(ids), dispatch.c.state == DispatchState.WANTED.value
+    )
+    return int(tx.execute(unsent).scalar_one())
+
+
+def begin(tx: Connection, due: Sequence[Due], now: datetime) -> None:
+    """These are offered now: whoever comes after a crash knows that they may have arrived."""
+    tx.execute(update(dispatch).where(dispatch.c.id.in_([d.id for d in due])).values(begun_at=now))
+
+
+def answered(tx: Connection, due: Due) -> None:
+    tx.execute(update(dispatch).where(dispatch.c.id == due.id).values(begun_at=None))
 
 
 def of_transaction(tx: Connection, transaction_uid: str) -> list[Due]:
@@ -78,13 +132,6 @@ def again(tx: Connection, output_id: int, now: datetime) -> int:
     return sum(move(tx, row, "again", **fresh) for row in rows)
 
 
-def stop(tx: Connection, run_ids: Sequence[int], why: str) -> int:
-    """What was made of these runs and is not sent yet is not sent by itself any more; how many."""
-    query = _all().where(output.c.run_id.in_(run_ids), dispatch.c.state == DispatchState.WANTED.value)
-    rows = _listed(tx, query, None) if run_ids else []
-    return sum(move(tx, row, "gave_up", next_attempt_at=None, detail=why) for row in rows)
-
-
 def of_outputs(tx: Connection, output_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {i: [] for i in output_ids}
     if output_ids:
@@ -116,6 +163,11 @@ def _all() -> Select[Any]:
             output.c.sop_instance_uid,
             output.c.path,
             study.c.study_instance_uid,
+            output.c.run_id,
+            output.c.identity_version,
+            case((output.c.state == "superseded", output.c.detail), else_="").label("why"),
+            dispatch.c.sent_at.is_not(None).label("is_there"),
+            dispatch.c.begun_at.is_not(None).label("may_be_there"),
         )
         .join(output, output.c.id == dispatch.c.output_id)
         .join(run, run.c.id == output.c.run_id)

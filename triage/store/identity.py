@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from triage.domain.identity import Demographics, Merge, PatientKey, newer_fields, survivors
-from triage.store.schema import identity_fact, patient, patient_link, study, study_patient
+from triage.domain.run import RunState
+from triage.store.schema import identity_fact, patient, patient_link, run, study, study_patient
 from triage.store.upsert import insert_or_get, upsert
 
+_HAVE_OBJECTS = [s.value for s in (RunState.REQUESTED, RunState.RUNNING, RunState.COMPLETED)]
 _WIDTHS = {"patient_name": 400, "patient_birth_date": 8, "patient_sex": 16}
 
 
@@ -122,6 +124,15 @@ def told_of(tx: Connection, study_instance_uid: str) -> dict[str, str]:
     if row["sent_accession_number"] not in (None, row["accession_number"]):
         told["accession_number"] = row["accession_number"]
     return told
+
+
+def named_anew(tx: Connection, study_ids: Collection[int]) -> None:
+    """Objects of these studies may name somebody else now: the publisher looks at them, the sender waits for that.
+
+    Runs that still work are marked as well: they may complete before this is committed.
+    """
+    marked = update(run).where(run.c.study_id.in_(study_ids), run.c.state.in_(_HAVE_OBJECTS))
+    tx.execute(marked.values(identity_version=run.c.identity_version + 1, named_anew=True))
 
 
 def astray(tx: Connection, patient_ids: Collection[int]) -> list[Astray]:

@@ -1,6 +1,7 @@
-"""Objects that we made: which completed Runs still lack theirs, and what was written where (one of a kind for a Run).
+"""Objects that we made: which completed Runs still lack theirs, and what was written where.
 
-`path` is relative to the outputs folder. A row is `written` once its file is durable, or `failed` with the reason.
+One of a kind for a Run and a version of its study's identity: who is named anew gets objects anew. `path` is relative to
+the outputs folder. A row is `written` once its file is durable, `failed` with the reason, `superseded` when out of date.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select, update
 from sqlalchemy.sql import Select
 
 from triage.domain.run import RunState
+from triage.store.dispatches import NOTE
 from triage.store.runs import SHADOW
 from triage.store.schema import output, release, run, series, study
 from triage.store.upsert import insert_or_get
@@ -25,7 +27,9 @@ _OPEN = (RunState.REQUESTED.value, RunState.RUNNING.value)
 class Completed:
     """A completed Run with what its objects need beside headers and findings.
 
-    runs_before  earlier Runs of the study that are more than shadows: numbers our series
+    made_before       how often objects of this study were made before these: numbers our series
+    identity_version  how often its study was named anew
+    told_digest       of whom the newest objects of this Run tell; "": there are none, or nobody noted it
     """
 
     run_id: int
@@ -42,7 +46,9 @@ class Completed:
     mode: str
     requested_at: datetime
     finished_at: datetime
-    runs_before: int = 0
+    identity_version: int
+    made_before: int = 0
+    told_digest: str = ""
 
 
 def waiting(tx: Connection, after: int, limit: int) -> list[int]:
@@ -67,6 +73,27 @@ def waiting(tx: Connection, after: int, limit: int) -> list[int]:
     return [int(r.id) for r in tx.execute(query)]
 
 
+def named_anew(tx: Connection, limit: int) -> list[int]:
+    """Completed Runs with objects whose study was named anew since these were looked at."""
+    query = (
+        select(run.c.id)
+        .where(
+            run.c.named_anew,
+            run.c.state == RunState.COMPLETED.value,
+            select(output.c.id).where(output.c.run_id == run.c.id).exists(),
+        )
+        .order_by(run.c.id)
+        .limit(limit)
+    )
+    return [int(r.id) for r in tx.execute(query)]
+
+
+def looked_at(tx: Connection, read: Completed) -> None:
+    """The objects of this Run name whom the study was of when it was read; unless it was named anew since."""
+    same = update(run).where(run.c.id == read.run_id, run.c.identity_version == read.identity_version)
+    tx.execute(same.values(named_anew=False))
+
+
 def settled_up_to(tx: Connection) -> int:
     """The id up to which no Run is open any more: once nothing waits, the next look may begin there."""
     first_open = tx.execute(select(func.min(run.c.id)).where(run.c.state.in_(_OPEN))).scalar_one()
@@ -77,52 +104,80 @@ def settled_up_to(tx: Connection) -> int:
 
 def completed(tx: Connection, run_id: int) -> Completed | None:
     """None when the Run was superseded or removed meanwhile."""
-    query = _runs().where(run.c.id == run_id, run.c.state == RunState.COMPLETED.value)
+    return find_run(tx, run_id, RunState.COMPLETED)
+
+
+def find_run(
+    tx: Connection, run_id: int, state: RunState | None = None, *, at: int | None = None
+) -> Completed | None:
+    """A Run with what its objects need, in this state alone or in any. at: as it was at this version of the identity"""
+    query = _runs().where(run.c.id == run_id, *([run.c.state == state.value] if state else []))
     row = tx.execute(query).mappings().first()
     if row is None:
         return None
-    before = select(func.count()).where(
-        run.c.study_id == row["study_id"], run.c.id < run_id, run.c.queue != SHADOW
+    values = dict(row) | ({} if at is None else {"identity_version": at})
+    made = tx.execute(
+        select(output.c.run_id, output.c.identity_version, output.c.told_digest)
+        .join(run, run.c.id == output.c.run_id)
+        .where(run.c.study_id == row["study_id"], output.c.kind != NOTE)
+        .order_by(output.c.id)
+    ).all()
+    sets = list(dict.fromkeys((m.run_id, m.identity_version) for m in made))
+    own = (run_id, values["identity_version"])
+    return _completed(
+        values,
+        made_before=sets.index(own) if own in sets else len(sets),
+        told_digest=next((m.told_digest for m in reversed(made) if m.run_id == run_id), ""),
     )
-    return _completed(dict(row), tx.execute(before).scalar_one())
 
 
-def superseded_by(tx: Connection, newer: Completed, kind: str) -> Completed | None:
-    """The newest superseded Run of the same detector over some of these images whose object of `kind` is written."""
+def before(tx: Connection, newer: Completed, kind: str) -> tuple[Completed, int] | None:
+    """The written object of `kind` whose place these take, by its Run and the version of the identity it was made at.
+
+    It is the same Run's under an earlier name, else that of the newest superseded Run of the same detector over some
+    of these images.
+    """
     query = (
         _runs()
+        .add_columns(output.c.identity_version.label("made_at"))
         .join(output, output.c.run_id == run.c.id)
         .where(
             series.c.series_instance_uid == newer.series_instance_uid,
             run.c.study_id == newer.study_id,
-            run.c.id < newer.run_id,
-            run.c.state == RunState.SUPERSEDED.value,
+            or_(
+                and_(run.c.id < newer.run_id, run.c.state == RunState.SUPERSEDED.value),
+                and_(run.c.id == newer.run_id, output.c.identity_version < newer.identity_version),
+            ),
             release.c.detector == newer.detector,
             output.c.kind == kind,
-            output.c.state == "written",
+            output.c.path != "",
         )
-        .order_by(run.c.id.desc())
+        .order_by(run.c.id.desc(), output.c.identity_version.desc())
     )
     images = set(newer.sop_instance_uids)
     for row in tx.execute(query).mappings():
         if images & set(row["sop_instance_uids"]):
-            return _completed(dict(row))
+            values = dict(row)
+            made_at = int(values.pop("made_at"))
+            return _completed(values), made_at
     return None
 
 
 def record(
     tx: Connection, run_id: int, kind: str, sop_instance_uid: str, now: datetime, *, path: str = "",
-    state: str = "written", detail: str = "",
+    state: str = "written", detail: str = "", identity_version: int = 0, told_digest: str = "", peer: str = "",
 ) -> int | None:  # fmt: skip
-    """Keep that an object was made; its id, or None when it is known already."""
+    """Keep that an object was made; its id, or None when it is known already. peer: of a note, which is for it alone"""
+    key = {"run_id": run_id, "kind": kind, "identity_version": identity_version, "peer": peer}
     values = {
         "sop_instance_uid": sop_instance_uid,
         "path": path,
         "state": state,
         "detail": detail[:400],
         "created_at": now,
+        "told_digest": told_digest,
     }
-    output_id, inserted = insert_or_get(tx, output, {"run_id": run_id, "kind": kind}, values)
+    output_id, inserted = insert_or_get(tx, output, key, values)
     return output_id if inserted else None
 
 
@@ -152,9 +207,17 @@ def find(tx: Connection, sop_instance_uid: str) -> int | None:
     return tx.execute(query).scalar_one_or_none()
 
 
-def is_held(tx: Connection, run_id: int) -> bool:
-    """False when the Run was removed with its study."""
-    return tx.execute(select(run.c.id).where(run.c.id == run_id)).first() is not None
+def is_as_read(tx: Connection, read: Completed) -> bool:
+    """False when the Run was superseded or removed, or its study named anew, since it was read.
+
+    The row is locked: whoever supersedes the Run or names it anew finds what is recorded now.
+    """
+    query = select(run.c.id).where(
+        run.c.id == read.run_id,
+        run.c.state == RunState.COMPLETED.value,
+        run.c.identity_version == read.identity_version,
+    )
+    return tx.execute(query.with_for_update()).first() is not None
 
 
 def _runs() -> Select[Any]:
@@ -174,6 +237,7 @@ def _runs() -> Select[Any]:
             run.c.mode,
             run.c.requested_at,
             run.c.finished_at,
+            run.c.identity_version,
         )
         .join(study, study.c.id == run.c.study_id)
         .join(series, series.c.id == run.c.series_id)
@@ -181,6 +245,6 @@ def _runs() -> Select[Any]:
     )
 
 
-def _completed(row: dict[str, Any], runs_before: int = 0) -> Completed:
+def _completed(row: dict[str, Any], **more: Any) -> Completed:
     lists = {name: tuple(row[name]) for name in ("not_covered", "sop_instance_uids")}
-    return Completed(**{**row, **lists}, runs_before=runs_before)
+    return Completed(**{**row, **lists}, **more)

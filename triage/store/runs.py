@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select, update
 
+from triage.domain.dispatch import REPLACED
 from triage.domain.run import TERMINAL, RunState, state_after
 from triage.domain.suitability import NOT_WHOLE, NotSuitable
+from triage.store import dispatches
 from triage.store.schema import release, run, series, study
 from triage.store.upsert import insert_or_get
 
@@ -97,6 +99,7 @@ def supersede_older(tx: Connection, run_id: int) -> None:
         tx.execute(
             update(run).where(run.c.id.in_(older)).values(state=RunState.SUPERSEDED.value, lease_until=None)
         )
+        dispatches.outdate(tx, older, REPLACED)
 
 
 def _replaces(state: str, reason_code: str) -> bool:

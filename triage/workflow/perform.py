@@ -25,8 +25,9 @@ from triage.log import get_logger
 from triage.settings import PerformSettings, Settings
 from triage.store import audit, dispatches, outputs, peers, pulls, runs, studies, tasks
 from triage.store.database import Database
+from triage.store.dispatches import NOTE
 from triage.store.runs import SHADOW
-from triage.workflow.publish import run_key
+from triage.workflow.publish import key_at
 from triage.workflow.remotes import find_peer, remote_of
 
 WARNINGS = (0xB304, 0xB305, 0xB306)  # it was so already
@@ -148,7 +149,7 @@ class Performer:
 
     def _outputs(self, tx: Connection, study_uid: str, done: list[int]) -> tuple[list[Output], int]:
         """(outputs of these runs, how many of them are not where others can fetch them yet)"""
-        rows = [o for o in outputs.of_runs(tx, done) if o["state"] == "written"]
+        rows = [o for o in outputs.of_runs(tx, done) if o["state"] == "written" and o["kind"] != NOTE]
         ways = dispatches.of_outputs(tx, [o["id"] for o in rows])
         sent_kinds = {kind for outlet in self._settings.outlets for kind in outlet.objects}
         unsent = len(set(done) - {o["run_id"] for o in rows})
@@ -162,7 +163,7 @@ class Performer:
             unsent += o["kind"] in sent_kinds and not there and waits
             peer = peers.find(tx, there[0]["peer"]) if there else None
             ae_title = peer["ae_title"] if peer else self._settings.dicom.ae_title
-            series = series_instance_uid(run_key(run), o["kind"])
+            series = series_instance_uid(key_at(run, o["identity_version"]), o["kind"])
             found.append(Output(study_uid, series, SOP_CLASSES[o["kind"]], o["sop_instance_uid"], ae_title))
         return found, unsent
 

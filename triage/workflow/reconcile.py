@@ -61,6 +61,7 @@ def update_patient(
         return Reconciled(False)
     study_ids = identity.studies_of(tx, patient_id)
     audit.append(tx, now, by, "patient.updated", "patient", patient_id, {"fields": changed})
+    identity.named_anew(tx, study_ids)
     for study_id in study_ids:
         rank(tx, study_id, now)
         for alert in alerts.alive(tx, study_id).values():
@@ -184,6 +185,7 @@ def _tell(
     *,
     same_person: bool,
 ) -> None:
+    identity.named_anew(tx, [study_id])
     for alert in alerts.alive(tx, study_id).values():
         if same_person:
             correct(tx, alert["id"], study_id, alert["state"], ids, now)

@@ -92,7 +92,7 @@ def take_note(
         changes = rejections.reopen(tx, series_id, now)
         ended += rejections.supersede_runs(tx, series_id, uids)
         wake += _ask_films(tx, study_id, series_id, uids, changes, site, now)
-    unsent = dispatches.stop(tx, ended, WHY[said.reason])
+    unsent = dispatches.outdate(tx, ended, WHY[said.reason])
     _settle(tx, study_id, said.reason, site, ids, now)
     for series_id in changed:  # last: what is left is asked for again
         wake += complete_series(tx, series_id, site, now, ids)

@@ -36,6 +36,7 @@ from triage.store import audit, dispatches, outputs
 from triage.store.database import Database
 from triage.store.dispatches import Due
 from triage.workflow.remotes import find_peer, remote_of
+from triage.workflow.taking_back import take_back
 
 BATCH = 20
 COMMIT_BATCH = 200
@@ -73,7 +74,7 @@ def settle_report(tx: Connection, report: Report, now: datetime) -> bool:
 def _not_committed(tx: Connection, row: Due, reason: int, now: datetime) -> None:
     words = f"not committed: reason {reason:04X}"
     if reason in COMMIT_LOST and row.attempts < SEND_ATTEMPTS_MAX:
-        _move(tx, row, "lost", now, next_attempt_at=now, transaction_uid="", detail=words)
+        _move(tx, row, "lost", now, next_attempt_at=now, sent_at=None, transaction_uid="", detail=words)
     else:
         _move(tx, row, "gave_up", now, next_attempt_at=None, transaction_uid="", detail=words)
 
@@ -91,11 +92,12 @@ class Sender:
         self._look_from_the_start_at = clock() + LOOK_AGAIN
 
     def turn(self) -> int:
-        """Send what is due, then ask for commitment; returns how many objects were due.
+        """Take back what is out of date, send what is due, ask for commitment; returns how many objects were due.
 
         raises  Unavailable when the database does not answer
         """
         self._want()
+        take_back(self._database, self._settings, self._outlet, self._clock)
         with self._database.read() as tx:
             due = dispatches.due_to_send(tx, self._outlet.peer, self._clock(), BATCH)
         if due:
@@ -131,13 +133,16 @@ class Sender:
             for d in due
             if d not in there
         }
+        with self._database.write() as tx:
+            dispatches.begin(tx, there, self._clock())
         try:
             if there:
                 sent = self._stow(there) if self._outlet.by == "stow" else self._dimse(there)
                 results |= {d.id: r for d, r in zip(there, sent, strict=True)}
         except (Unavailable, Misconfigured, Refused) as error:
             log.warning("peer.unreachable", peer=self._outlet.peer, error=str(error), fix=self._fix())
-            results |= {d.id: SendResult(self._path(d), None, str(error)) for d in there}
+            lost = self._outlet.by == "stow" and isinstance(error, Unavailable)  # perhaps its answer alone
+            results |= {d.id: SendResult(self._path(d), None, str(error), may_be_there=lost) for d in there}
         with self._database.write() as tx:
             for d in due:
                 self._settle(tx, d, results[d.id])
@@ -160,6 +165,8 @@ class Sender:
             result.detail if result.status is None else f"status {result.status:04X} {result.detail}".strip()
         )
         attempts = due.attempts + 1
+        if not result.may_be_there:
+            dispatches.answered(tx, due)
         if answer is Answer.STORED:
             again_at = now if self._outlet.commitment else None
             _move(

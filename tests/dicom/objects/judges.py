@@ -33,6 +33,8 @@ ACCEPTED_BY_DCENTVFY = (
 ACCEPTED_BY_PIXELMED = (
     r"Warning: .*/CODE \((ACTCLASS|TEXTURE),99TRIAGE,.*\): Content Item not in template",
     r'Warning: .*/CONTAINER \(125007,DCM,"Measurement Group"\)/TEXT \(11100[123],DCM,.*\): Content Item not in template',
+    # Its condition looks for the title among the items beside the root, where none can be (PS3.16 TID 2010, row 3).
+    r'Error: .*\(113001,DCM,"Rejected for Quality Reasons"\).*: Conditional content item present when .*',
     r'Warning: .*/UIDREF \(121232,DCM,"Source series for segmentation"\): Content Item not in template',
 )
 

@@ -15,10 +15,12 @@ from tests.dicom.objects.analyses import ENDED, LARGE, SMALL, an_analysis
 from tests.dicom.objects.judges import content_items, named, read, walk
 from tests.factories import a_finding, a_header, uid
 from triage.dicom.header import read_header
-from triage.dicom.objects import kos, sr
+from triage.dicom.objects import kos, note, sr
 from triage.dicom.objects.common import Analysis, Reference, series_description
+from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.domain.errors import Refused
 from triage.domain.finding import FINDING_CODES, Growth, Location, Mode
+from triage.domain.rejection import Reason
 from triage.phantom import identity_for, make_thorax, write_radiograph
 
 TRIAGE_ONLY, OVERLAY = Mode.TRIAGE_ONLY, Mode.OVERLAY
@@ -80,6 +82,23 @@ def test_every_template_is_valid_for_pixelmed(case: str, kind: str, tmp_path: Pa
     path = tmp_path / "object.dcm"
     path.write_bytes(made.content)
     assert judges.pixelmed(path) == []
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("reason", [Reason.QUALITY, Reason.SAFETY, Reason.EXPIRED])
+def test_a_note_that_takes_our_objects_back_is_valid_for_both_judges(reason: Reason, tmp_path: Path) -> None:
+    analysis = an_analysis("CT", OVERLAY)
+    study = analysis.sources[0].study_instance_uid
+    ours = [
+        Reference(study, f"1.2.{i}", sop_class, f"1.3.{i}")
+        for i, sop_class in enumerate(SOP_CLASSES.values())
+    ]
+    made = note.build(analysis, ours[:-1], reason, "it names whom the study was of before", peer="PACS")
+    path = tmp_path / "note.dcm"
+    path.write_bytes(made.content)
+    assert judges.dciodvfy(path) == []
+    assert judges.pixelmed(path) == []
+    assert note.build(analysis, ours[:1], reason, "x", peer="OTHER").sop_instance_uid != made.sop_instance_uid
 
 
 @pytest.mark.parametrize("modality", ["DX", "CT"])

@@ -75,6 +75,13 @@ def image(sop: Dataset, concept: Code | None = None, *, relation: str = "CONTAIN
     return item
 
 
+def composite(sop: Dataset) -> Dataset:
+    """Any object that is no image, as a key object selection names it."""
+    item = _item("COMPOSITE", "CONTAINS", None)
+    item.ReferencedSOPSequence = Items([sop])
+    return item
+
+
 def segment(sop: Dataset, number: int, concept: Code) -> Dataset:
     """An IMAGE item that means one segment of a segmentation (PS3.3 C.17.3, C.18.4)."""
     sop.ReferencedSegmentNumber = number

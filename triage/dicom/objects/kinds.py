@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from triage.dicom.objects import gsps, kos, sc, seg, sr
+from triage.dicom.objects import gsps, kos, note, sc, seg, sr
 
 SOP_CLASSES: Mapping[str, str] = {
     sr.KIND: sr.COMPREHENSIVE_3D_SR,
@@ -12,4 +12,5 @@ SOP_CLASSES: Mapping[str, str] = {
     seg.KIND: seg.SEGMENTATION,
     gsps.KIND: gsps.PRESENTATION_STATE,
     sc.KIND: sc.SECONDARY_CAPTURE,
+    note.KIND: kos.KEY_OBJECT_SELECTION,
 }

@@ -70,9 +70,17 @@ run = Table(
     Column(
         "lung_map", JSON(none_as_null=True)
     ),  # detectors.registration.pack: aligns a later scan with this one
+    Column(
+        "identity_version", Integer, nullable=False, server_default="0"
+    ),  # how often its study was named anew
+    Column(
+        "named_anew", Boolean, nullable=False, server_default=text("false")
+    ),  # since its objects were looked at
     UniqueConstraint("series_id", "input_digest", "release_id"),  # a result counts once (P6)
     one_of("state", "requested", "running", "completed", "not_analysed", "failed", "superseded"),
     CheckConstraint("state <> 'not_analysed' OR reason_code <> ''", name="reason"),
+    # The publisher's question: whose objects may name somebody else by now?
+    Index("run_named_anew", "id", sqlite_where=text("named_anew = 1"), postgresql_where=text("named_anew")),
     # What should be running: the worker's and the sweeper's question.
     Index(
         "run_open",
@@ -115,7 +123,10 @@ output = Table(
     Column("state", String(16), nullable=False, server_default="wanted"),
     Column("detail", String(400), nullable=False, server_default=""),
     Column("created_at", UtcTime, nullable=False),
-    UniqueConstraint("run_id", "kind"),
+    Column("identity_version", Integer, nullable=False, server_default="0"),  # of the run when it was made
+    Column("told_digest", String(64), nullable=False, server_default=""),  # of whom it tells
+    Column("peer", String(40), nullable=False, server_default=""),  # a note is for this peer alone
+    UniqueConstraint("run_id", "kind", "identity_version", "peer"),
 )
 
 constancy_check = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, String, Table, UniqueConstraint, text
+from sqlalchemy import Boolean, Column, Index, Integer, String, Table, UniqueConstraint, text
 
 from triage.store.schema.columns import UtcTime, id_column, metadata, one_of, ref_column
 
@@ -23,8 +23,12 @@ dispatch = Table(
     Column("transaction_uid", String(64), nullable=False, server_default=""),  # of the commitment asked for
     Column("commit_attempts", Integer, nullable=False, server_default="0"),
     Column("committed_at", UtcTime),
+    Column("begun_at", UtcTime),  # offered to the peer without a word on what became of it: it may be there
+    Column(
+        "outdated", Boolean, nullable=False, server_default=text("false")
+    ),  # to be taken back by the sender
     UniqueConstraint("output_id", "peer"),
-    one_of("state", "wanted", "sent", "committed", "refused", "parked"),
+    one_of("state", "wanted", "sent", "committed", "refused", "parked", "withdrawn"),
     # The sender's question: what of this peer is due?
     Index(
         "dispatch_due",
@@ -40,4 +44,6 @@ dispatch = Table(
         sqlite_where=text("transaction_uid <> ''"),
         postgresql_where=text("transaction_uid <> ''"),
     ),
+    # The sender's other question: what did it bring there that is out of date?
+    Index("dispatch_outdated", "peer", sqlite_where=text("outdated = 1"), postgresql_where=text("outdated")),
 )
