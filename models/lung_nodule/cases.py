@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import _annotations, load_scans
+from data import load_scans, marks_of
 
 from triage.detectors._grid import Grid, resample
 from triage.detectors.lungs import Lungs
@@ -76,7 +76,7 @@ def build(folder: Path, split: str, out: Path) -> None:
     for scan in scans.values():
         write_mhd(out / "real" / f"{scan.name}.mhd", scan.grid)
         cases.append({"path": f"{scan.name}.mhd", "patient_id": scan.name})
-        known, ignored = _annotations(folder, scan.name)
+        known, ignored = marks_of(folder, scan.name)
         nodules += [_row(f"{scan.name}.mhd", p, d, 0, "") for p, d in known]
         nodules += [_row(f"{scan.name}.mhd", p, d, 1, "") for p, d in ignored]
     _tables(out / "real", cases, nodules)

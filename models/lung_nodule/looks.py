@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from data import Crop, Sampler, Scan
+from data import Crop, Scan
+from sampler import Sampler
 
 from triage.detectors._grid import Grid
 from triage.detectors.lung_nodule import LOOK, Place, find_places, look_at

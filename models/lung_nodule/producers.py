@@ -16,9 +16,10 @@ from queue import Empty, Full
 from typing import Any
 
 import numpy as np
-from data import LUNA16_TRAIN, Hosts, Sample, Sampler, luna16_scans
 from insertion import Lesion
 from looks import hard_places, looks_of
+from luna16 import LUNA16_TRAIN, Hosts, luna16_scans
+from sampler import Sample, Sampler
 
 from triage.detectors.lung_nodule import FINDER_STEP_MM
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from cases import build
-from data import LUNA16_VAL
 from finder import WIDTHS as FINDER_WIDTHS
 from judge import WIDTHS as JUDGE_WIDTHS
+from luna16 import LUNA16_VAL
 from train import PHANTOMS, Sources, judge_paths
 
 from triage.detectors import _runtime

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data import Sampler, draw_nodule, load_crops, load_scans, load_shapes
+from data import load_crops, load_scans, load_shapes
 from insertion import draw_look, paint
+from sampler import Sampler, draw_nodule
 from scipy import ndimage as ndi
 
 from triage.detectors import lung_nodule

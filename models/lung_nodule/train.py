@@ -75,10 +75,10 @@ def judge_paths(work: Path, count: int) -> list[Path]:
 def train(sources: Sources, args: Any) -> None:
     """Reads, forks the producers, then trains what `args.step` says."""
     import torch
-    from data import open_sampler
     from finder import WIDTHS, Whole, train_finder
     from judge import train_judges
     from producers import Producers
+    from sampler import open_sampler
 
     from triage.detectors._nets3d import NoduleFinder
     from triage.detectors._runtime import load_safetensors

@@ -17,17 +17,29 @@ from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
 TRAINING = str(Path(__file__).resolve().parents[2] / "models" / "lung_nodule")
 sys.path.insert(0, TRAINING)
 import cases  # noqa: E402
-import data  # noqa: E402
 import finder  # noqa: E402
 import insertion  # noqa: E402
 import judge  # noqa: E402
 import looks  # noqa: E402
+import luna16  # noqa: E402
 import producers  # noqa: E402
+import sampler  # noqa: E402
 import views  # noqa: E402
 
 # The other detector's training has modules of the same names.
 sys.path.remove(TRAINING)
-for name in ("cases", "data", "finder", "insertion", "judge", "looks", "producers", "views"):
+for name in (
+    "cases",
+    "data",
+    "finder",
+    "insertion",
+    "judge",
+    "looks",
+    "luna16",
+    "producers",
+    "sampler",
+    "views",
+):
     del sys.modules[name]
 
 SPACING = (1.5, 0.7, 0.7)
@@ -100,16 +112,16 @@ def scan(tmp_path_factory):
         writer = csv.writer(stream)
         writer.writerow(["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"])
         writer.writerows(["1.2.41", *center, d] for center, d, _, _ in nodule_truth(thorax))
-    return next(data.luna16_scans(folder, range(1), seed=0))
+    return next(luna16.luna16_scans(folder, range(1), seed=0))
 
 
 def test_scans_in_the_luna16_layout_become_training_blocks_with_the_nodule_in_place(scan):
     assert scan.name == "1.2.41"
     assert len(scan.known) == 1
-    sampler = data.Sampler([scan], None, [], seed=5)
+    drawn_from = sampler.Sampler([scan], None, [], seed=5)
     seen = 0
     for _ in range(12):
-        sample = sampler.draw(40, 1.25)
+        sample = drawn_from.draw(40, 1.25)
         for lesion in sample.lesions:
             z, y, x = (round(c) for c in lesion.centre)
             if all(3 <= c <= 36 for c in (z, y, x)):
@@ -123,7 +135,7 @@ def test_marks_and_targets_follow_their_nodule_into_every_pose():
     axes = [np.arange(producers.BLOCK) - c for c in place]
     away = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
     block = producers.to_bytes(np.where(away < radius, 50, -850)).astype(np.uint8)
-    sample = data.Sample(block, (insertion.Lesion(place, 10.0, "solid"),), ())
+    sample = sampler.Sample(block, (insertion.Lesion(place, 10.0, "solid"),), ())
     count = 24
     by = torch.Generator().manual_seed(3)
     blocks = torch.from_numpy(block).expand(count, -1, -1, -1)
@@ -191,7 +203,7 @@ def drawing(scan, monkeypatch, no_compiler):
     monkeypatch.setattr(looks, "FLOOR", -9.0)  # a finder that has learnt nothing yet names places, too
     monkeypatch.setattr(finder, "WIDTHS", (4, 8, 12))
     monkeypatch.setattr(judge, "WIDTHS", (4, 8, 12))
-    crew = producers.Producers(data.Sampler([scan], None, [], 5), data.Hosts([scan], None), None, 1, 7)
+    crew = producers.Producers(sampler.Sampler([scan], None, [], 5), luna16.Hosts([scan], None), None, 1, 7)
     yield crew
     crew.close()
 
