@@ -208,6 +208,21 @@ def test_a_slice_that_came_twice_counts_once_and_two_that_differ_stop_the_series
         volume_of(decoder, builders.save_all([*series, twin], tmp_path / "other"))
 
 
+def test_pictures_of_the_screen_among_the_slices_are_left_out_and_noted(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    screens = builders.ct_slices(12)[:2]
+    for i, ds in enumerate(screens):
+        ds.SOPInstanceUID, ds.ImageType = f"{builders.ROOT}.2.1.9{i}", ["DERIVED", "SECONDARY", "SCREENSAVE"]
+        for keyword in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept"):
+            delattr(ds, keyword)
+    paths = builders.save_all([*screens, *builders.ct_slices(12)], tmp_path)
+    volume = volume_of(decoder, paths)
+    assert volume.hu.shape == (12, 64, 64)
+    assert volume.notes == ("2 images left out: image type SCREENSAVE",)
+    assert not {ds.SOPInstanceUID for ds in screens} & set(volume.sop_instance_uids)
+
+
 def test_one_damaged_slice_names_the_whole_series_damaged_and_the_next_series_is_read(
     decoder: Decoder, tmp_path: Path
 ) -> None:

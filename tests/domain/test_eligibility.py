@@ -12,6 +12,7 @@ from tests.domain.test_stack import EVEN, a_series
 from triage.dicom.header import read_header
 from triage.domain.eligibility import choose_series, ct_series_answer, radiograph_answer, view_of
 from triage.domain.errors import Refused
+from triage.domain.stack import ladder
 from triage.domain.study import (
     CR,
     DX_FOR_PRESENTATION,
@@ -135,6 +136,26 @@ def test_a_series_that_is_no_axial_chest_ct_is_refused_with_its_reason(
     series = [replace(h, pixel_spacing_mm=(0.7, 0.7)) for h in a_series(EVEN)]
     assert ct_series_answer(series) is None
     assert code(ct_series_answer([replace(h, **changes) for h in series])) is reason  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"sop_class_uid": SECONDARY_CAPTURE},
+        {"image_type": ("DERIVED", "SECONDARY", "SCREENSAVE")},
+        {"image_type": ("DERIVED", "PRIMARY", "AXIAL", "MIP")},
+        {"image_position_patient": None, "rescale_slope": None},
+    ],
+)
+def test_a_few_odd_images_cost_a_scan_nothing_and_many_refuse_it(odd: dict[str, object]) -> None:
+    scan = [replace(h, pixel_spacing_mm=(0.7, 0.7)) for h in a_series(EVEN)]
+    strange = [replace(h, **odd) for h in scan]  # type: ignore[arg-type]
+    assert ct_series_answer([strange[0], *scan]) is None
+    assert ct_series_answer([*scan, *strange[:2]]) is None  # at the places of two slices: no duplicates
+    assert ladder([*scan, *strange[:2]]) == ladder(scan)
+    assert ct_series_answer([*scan, *strange[:3]]) is not None
+    assert ct_series_answer([strange[0], *scan[:7]]) is not None  # what is left is no stack
+    assert ct_series_answer([strange[0], *scan[:4], *scan[5:]]) is not None  # nor where one of it is missing
 
 
 def test_a_scan_whose_frames_say_their_own_spacing_is_judged_when_it_is_opened() -> None:

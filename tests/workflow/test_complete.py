@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
-from triage.store import completeness
+from triage.store import completeness, releases
 
 
 def released(desk: Desk, slices: int = 10, **values: object) -> int:
@@ -127,6 +127,21 @@ def test_of_two_whole_series_of_a_study_the_better_one_is_read(desk: Desk) -> No
     loser = desk.rows("run")[1]
     assert loser["reason_code"] == "DUPLICATE"
     assert loser["reason_detail"].endswith("is read: original axial images")
+
+
+def test_a_kernel_that_the_release_prefers_decides_between_equals_and_is_the_reason(any_desk: Desk) -> None:
+    desk = any_desk
+    with desk.database.write() as tx:
+        soft = releases.register(tx, "lung_nodule", "2.0.0", "soft", [], NOON, ["B30f"])
+        releases.activate(tx, soft)
+    preferred = released(desk, series=1, convolution_kernel="B30f\\3")
+    desk.clock.advance(10)
+    desk.judge(preferred)
+    sharp = desk.receive_scan(12, series=2, convolution_kernel="B70f").series_id  # with more slices
+    desk.clock.advance(60)
+
+    assert desk.judge(sharp) == []
+    assert desk.rows("run")[1]["reason_detail"].endswith("is read: a kernel that the detector prefers")
 
 
 def test_of_two_whole_series_a_better_one_that_comes_later_is_read_as_well(desk: Desk) -> None:

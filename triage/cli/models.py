@@ -155,8 +155,9 @@ def _registered(settings: Settings, database: Database, release: Release, now: d
     with database.write() as tx:
         register_releases(tx, settings.detectors, now, places_of(settings))
         release_id = releases.register(
-            tx, release.detector, release.version, release.digest, release.not_covered, now
-        )
+            tx, release.detector, release.version, release.digest, release.not_covered, now,
+            release.preferred_kernels,
+        )  # fmt: skip
         releases.note_acceptance(tx, release_id, calibrated=release.calibrated)
     return release_id
 

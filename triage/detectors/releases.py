@@ -57,6 +57,11 @@ class Release:
     def not_covered(self) -> tuple[str, ...]:
         return tuple(self.content.get("not_covered", ()))
 
+    @property
+    def preferred_kernels(self) -> tuple[str, ...]:
+        """First values of Convolution Kernel (0018,1210) that it reads rather than others, all else being equal."""
+        return tuple(self.content.get("preferred_kernels", ()))
+
 
 def load_release(folder: Path, *, verify: bool = True) -> Release:
     """The release in `folder`.

@@ -15,6 +15,7 @@ from triage.dicom.child import OBJECT_SECONDS, DecodingChild, SharedArray, Task
 from triage.dicom.geometry import StackPlan, check_step, ladder, open_slices, plan_stack
 from triage.domain.eligibility import view_of
 from triage.domain.image import Radiograph, Volume
+from triage.domain.odd_images import notes_on, odd_ones
 from triage.domain.study import InstanceHeader
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
@@ -83,12 +84,15 @@ class Decoder:
     def volume(self, paths: Sequence[Path], headers: Sequence[InstanceHeader]) -> Volume:
         """One CT series as a stack from feet to head, in HU by each slice's own rescale; padding -1024.
 
-        paths, headers  every instance of the series, in any order; multi-frame instances are opened
+        paths, headers  every instance of the series, in any order; multi-frame instances are opened, a few odd images
+                        are left out and noted
         raises          NotSuitableError (the codes of `domain.stack.plan_stack`, THICK_SLICES, NO_RESCALE, TOO_LARGE
                         and those of `radiograph`), Refused, Unavailable
         source          PS3.3 C.7.6.2, standards 5.2
         """
-        slices = open_slices(paths, headers)
+        odd = odd_ones(headers)
+        kept = [i for i in range(len(headers)) if i not in odd]
+        slices = open_slices([paths[i] for i in kept], [headers[i] for i in kept])
         plan = plan_stack([s.header for s in slices])
         check_step(ladder([s.header for s in slices]))
         first = slices[plan.order[0]].header
@@ -110,7 +114,7 @@ class Decoder:
         finally:
             shared.close()
         _compare_duplicates(shared.array, plan)
-        notes = list(plan.notes)
+        notes = [*notes_on(odd), *plan.notes]
         if plan.duplicates:
             notes.append(f"{len(plan.duplicates)} duplicate slices dropped")
         return Volume(

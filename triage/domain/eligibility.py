@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from triage.domain.odd_images import SECONDARY_CAPTURES, no_slice, without_odd_ones
 from triage.domain.slice_groups import LEAST_SLICES
 from triage.domain.stack import LOCALIZER, ladder, plan_stack
 from triage.domain.study import (
     CT_CLASSES,
     DX_FOR_PROCESSING,
     RADIOGRAPH_CLASSES,
-    SECONDARY_CAPTURE,
     InstanceHeader,
     SeriesInstanceUID,
 )
@@ -52,29 +52,11 @@ VIEW_CODES: Mapping[str, str] = {  # CID 4010, SCT and the older SRT
     "R-10236": "LATERAL", "R-10232": "LATERAL", "R-102CD": "LATERAL",
 }  # fmt: skip
 NOT_A_FILM = frozenset({"SCREEN SAVE", "STITCHED", "TOMO", "DUAL", "SUBTRACTED", "CAD", "ICON"})
-SECONDARY_CAPTURES = frozenset(SECONDARY_CAPTURE + s for s in ("", ".1", ".2", ".3", ".4"))
 SHORTEST_SIDE = 200
 SIDE_RATIO = (0.6, 1.7)  # columns to rows
 PEOPLE = frozenset({"", "HOMO SAPIENS", "HUMAN"})
 
 # CT (standards 4.2)
-PROJECTIONS = frozenset(
-    {
-        "MIP",
-        "MINIP",
-        "AVERAGE",
-        "AVG",
-        "MAX_IP",
-        "MIN_IP",
-        "PROJECTION IMAGE",
-        "PROJECTION",
-        "CSA",
-        "CPR",
-        "VRT",
-    }
-)
-SCREENSHOTS = frozenset({"SCREENSAVE", "SCREEN SAVE", "DOSE", "REPORT", "DOSE_INFO"})
-MATERIALS = frozenset({"VNC", "IODINE", "Z_EFF", "ZEFF", "Z-EFF", "MATERIAL", "MONO_40", "VNCA"})
 NOT_CHEST_PARTS = frozenset(
     {"HEAD", "BRAIN", "SKULL", "NECK", "HEADNECK", "FACE", "ORBIT", "SINUS", "IAC", "EAR", "CSPINE", "LSPINE"}
     | {"PELVIS", "HIP", "KNEE", "ANKLE", "FOOT", "LEG", "HAND", "WRIST", "ELBOW", "SHOULDER", "EXTREMITY"}
@@ -121,14 +103,15 @@ def ct_series_answer(headers: Sequence[InstanceHeader], minimum_age: float = 18)
     """May the nodule detector look at this series, by its tags and positions? None: yes.
 
     headers  every instance of the series; a multi-frame instance is judged by its shared values, and its frames'
-             positions when it is decoded
+             positions when it is decoded. A few odd ones (`odd_images`) are left out
     age      unknown is let through: archives of scans often have none, and a child's series is refused when known
     source   standards 4.2, 5.2
     """
     assert headers
+    headers = without_odd_ones(headers)
     slices = [h for h in headers if LOCALIZER not in h.image_type]
-    if any(h.sop_class_uid not in CT_CLASSES for h in headers):
-        return _not_ct(next(h for h in headers if h.sop_class_uid not in CT_CLASSES))
+    if other := [h for h in headers if h.sop_class_uid not in CT_CLASSES]:
+        return no_slice(other[0])
     if not slices:
         return NotSuitable(ReasonCode.LOCALIZER)
     if not any(h.has_pixel_data for h in slices):
@@ -210,25 +193,8 @@ def _too_young(age_years: float, minimum_age: float) -> NotSuitable:
     return NotSuitable(ReasonCode.OUT_OF_AGE, f"{int(age_years)} years, from {minimum_age:g}")
 
 
-def _not_ct(h: InstanceHeader) -> NotSuitable:
-    if h.sop_class_uid in SECONDARY_CAPTURES:
-        return NotSuitable(ReasonCode.SECONDARY_CAPTURE)
-    return NotSuitable(ReasonCode.WRONG_MODALITY, h.modality)
-
-
 def _ct_kind(slices: Sequence[InstanceHeader]) -> NotSuitable | None:
-    kinds = {kind for h in slices for kind in h.image_type}
-    for words, code in (
-        (SCREENSHOTS, ReasonCode.SECONDARY_CAPTURE),
-        (PROJECTIONS, ReasonCode.PROJECTION_MIP),
-        (MATERIALS, ReasonCode.DERIVED),
-    ):
-        odd = words & kinds
-        if odd:
-            return NotSuitable(code, f"image type {min(odd)}")
-    if any(h.image_type[1:2] == ("SECONDARY",) for h in slices):
-        return NotSuitable(ReasonCode.DERIVED, "image type SECONDARY")
-    return None
+    return next((answer for h in slices if (answer := no_slice(h))), None)
 
 
 def _ct_body_part(slices: Sequence[InstanceHeader]) -> NotSuitable | None:
@@ -293,7 +259,7 @@ def choose_series(
 ) -> SeriesChoice:
     """The one CT series of a study that a detector reads, deterministic; losers keep their reason.
 
-    preferred_kernels  of the release, as written in (0018,1210)
+    preferred_kernels  of the release: first values of (0018,1210); what follows there is how it was computed
     source             standards 4.2 (scores and ties)
     """
     because: dict[SeriesInstanceUID, str] = {}
@@ -325,7 +291,7 @@ def choose_series(
 
 def _merits(headers: Sequence[InstanceHeader], preferred_kernels: frozenset[str]) -> dict[str, float]:
     """Points of standards 4.2, each under the words that say it of the better series."""
-    slices = [h for h in headers if LOCALIZER not in h.image_type]
+    slices = [h for h in without_odd_ones(headers) if LOCALIZER not in h.image_type]
     first = slices[0]
     frames = sum(h.number_of_frames for h in slices)
     step_mm = ladder(slices).step_mm or first.slice_thickness_mm or STEP_LIMIT_MM
@@ -338,6 +304,8 @@ def _merits(headers: Sequence[InstanceHeader], preferred_kernels: frozenset[str]
         else 0,
         "the whole chest": 2 if whole else -3,
         "inspiration": 1 if re.search(r"\bINSP", words) else 0,
-        "a kernel that the detector prefers": 1 if first.convolution_kernel in preferred_kernels else 0,
+        "a kernel that the detector prefers": 1
+        if first.convolution_kernel.split("\\")[0].strip() in preferred_kernels
+        else 0,
         "no projection": -5 if re.search(r"\bM(AX|IN)?IP\b", words) else 0,
     }

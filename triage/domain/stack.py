@@ -13,6 +13,7 @@ from math import acos, cos, degrees, radians, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from triage.domain.odd_images import odd_ones
 from triage.domain.slice_groups import (
     AXIAL_DEGREES,
     COSINE_TOLERANCE,
@@ -76,8 +77,11 @@ class StackPlan:
 
 
 def ladder(headers: Sequence[InstanceHeader]) -> SliceLadder:
-    """The ladder of the group of slices that would be read; localizers do not count."""
-    slices = [i for i, h in enumerate(headers) if LOCALIZER not in h.image_type and is_placed(h)]
+    """The ladder of the group of slices that would be read; localizers and a few odd images do not count."""
+    odd = odd_ones(headers)
+    slices = [
+        i for i, h in enumerate(headers) if LOCALIZER not in h.image_type and is_placed(h) and i not in odd
+    ]
     if not slices:
         return SliceLadder(0, None, 0, 0, 0.0)
     return _ladder(_along(headers, ranked(headers, groups_of(headers, slices))[0]))

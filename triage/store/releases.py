@@ -13,8 +13,9 @@ from triage.store.upsert import insert_or_get
 
 
 def register(
-    tx: Connection, detector: str, version: str, digest: str, not_covered: Sequence[str], now: datetime
-) -> int:
+    tx: Connection, detector: str, version: str, digest: str, not_covered: Sequence[str], now: datetime,
+    preferred_kernels: Sequence[str] = (),
+) -> int:  # fmt: skip
     """The row of a release by its digest; the first of a detector becomes active."""
     active = tx.execute(
         select(release.c.id).where(release.c.detector == detector, release.c.state == "active")
@@ -28,6 +29,7 @@ def register(
             "version": version,
             "state": "shadow" if active else "active",
             "not_covered": list(not_covered),
+            "preferred_kernels": list(preferred_kernels),
             "registered_at": now,
         },
     )
@@ -63,6 +65,14 @@ def in_states(tx: Connection, *states: str) -> list[dict[str, Any]]:
     if states:
         query = query.where(release.c.state.in_(states))
     return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def preferred_kernels(tx: Connection, detector: str) -> frozenset[str]:
+    """Of the active release: the kernels that it reads rather than others."""
+    query = select(release.c.preferred_kernels).where(
+        release.c.detector == detector, release.c.state == "active"
+    )
+    return frozenset(tx.execute(query).scalar_one_or_none() or ())
 
 
 def set_state(tx: Connection, release_id: int, state: str) -> None:

@@ -12,7 +12,7 @@ from triage.domain.completeness import Evidence, Judgement, Verdict, judge
 from triage.domain.eligibility import choose_series, ct_series_answer
 from triage.domain.study import CT_CLASSES, RADIOGRAPH_CLASSES, SeriesInstanceUID
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import completeness, evidence, instances, pulls, runs
+from triage.store import completeness, evidence, instances, pulls, releases, runs
 from triage.store.instances import Held
 from triage.workflow.alert import settle_study
 from triage.workflow.intake import input_digest, request_runs
@@ -118,5 +118,6 @@ def _better_series(tx: Connection, study_id: int, series_id: int, slices: list[H
         return None
     uid = slices[0].header.series_instance_uid
     known = {SeriesInstanceUID(other): headers for other, headers in others.items()}
-    choice = choose_series({**known, uid: [s.header for s in slices]})
+    kernels = releases.preferred_kernels(tx, "lung_nodule")
+    choice = choose_series({**known, uid: [s.header for s in slices]}, kernels)
     return None if choice.chosen == uid else NotSuitable(ReasonCode.DUPLICATE, choice.because[uid])

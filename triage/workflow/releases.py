@@ -58,7 +58,7 @@ def register_releases(
         own = {r.digest for r in on_disk(detector, places[1:])}
         chosen = any(held[d]["state"] == "active" for d in own & held.keys())
         release_id = releases.register(
-            tx, detector, release.version, release.digest, release.not_covered, now
+            tx, detector, release.version, release.digest, release.not_covered, now, release.preferred_kernels
         )
         if (
             release.digest not in held and not chosen

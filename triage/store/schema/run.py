@@ -27,6 +27,9 @@ release = Table(
     Column("digest", String(64), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("not_covered", JSON, nullable=False),
+    Column(
+        "preferred_kernels", JSON(none_as_null=True)
+    ),  # of (0018,1210), best among equals; None: not asked then
     Column("registered_at", UtcTime, nullable=False),
     Column("calibrated", Boolean, nullable=False, server_default=text("true")),  # false: shadow alone
     # {"finding", "probability", "flagged"}: what a site's own release answered to the phantom when it was proposed.
