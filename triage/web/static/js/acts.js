@@ -12,19 +12,22 @@ export function makeActs(page) {
   let undoable = null;
   let offered = null; // the message with Undo: only the last word can be taken back, so only one is shown
 
-  async function run(work) {
+  /** `opens`: whoever asked shows the study first and the list after it, so that the reader waits for one answer alone. */
+  async function run(work, { opens = false } = {}) {
+    let done = null;
     if (page.stale()) {
       toast(t("The list is out of date: nothing can be claimed or acknowledged until the server answers."), { bad: true });
       return null;
     }
     try {
-      return await work();
+      done = await work();
+      return done;
     } catch (problem) {
       if (problem.status === undefined) throw problem;
       tell(problem);
       return null;
     } finally {
-      page.refresh();
+      if (!opens || !done) page.refresh();
     }
   }
 
@@ -38,7 +41,7 @@ export function makeActs(page) {
         if (problem.status === 409 && problem.body.holder) return takeOver(uid, body, problem.body);
         throw problem;
       }
-    });
+    }, { opens: open });
   }
 
   async function takeOver(uid, body, held) {
@@ -65,7 +68,7 @@ export function makeActs(page) {
       const answer = await act("/api/v1/worklist/next");
       if (answer.status === 204) { toast(t("Nothing is free to read.")); return null; }
       return answer.said;
-    });
+    }, { opens: true });
   }
 
   const release = (uid) => run(async () => { await act(path(uid, "release")); toast(t("Released.")); });

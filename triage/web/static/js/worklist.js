@@ -21,6 +21,8 @@ import { t } from "./words.js";
 
 const BATCH_MS = 2000;
 const FIRST = 100;
+const PAGE = 200;
+const MOST = 500; // rows of one answer
 const REFETCH_MAX = 1000;
 
 const $ = (id) => document.getElementById(id);
@@ -95,8 +97,8 @@ async function pages(count, mine) {
   let all = null;
   let cursor = "";
   while (!all || (cursor && all.rows.length < count)) {
-    const limit = Math.min(500, count - (all?.rows.length ?? 0));
-    const single = count <= 500;
+    const limit = Math.min(MOST, count - (all?.rows.length ?? 0));
+    const single = count <= MOST;
     const headers = single && etag ? { "If-None-Match": etag } : {};
     const answer = await ask(url(limit, cursor), { background: !somebodyIsHere(), headers });
     if (asking !== mine) return null;
@@ -112,9 +114,9 @@ async function pages(count, mine) {
 
 let appending = null;
 /** The next page below; one at a time. Resolves to whether rows came. */
-function more() {
+function more(limit = PAGE) {
   if (!next || list.coming) return Promise.resolve(false);
-  appending ??= ask(url(500, next), { background: true })
+  appending ??= ask(url(limit, next), { background: true })
     .then(({ said }) => {
       next = said.next;
       appending = null;
@@ -124,11 +126,12 @@ function more() {
     .catch(() => { appending = null; return false; }); // the next scroll tries again; a bar tells when the server is away
   return appending;
 }
-list.onDraw = (lastDrawn) => { if (lastDrawn > list.shown.length - 80) more(); };
+// What is loaded is asked for again at every change: no more than a reader has come to.
+list.onDraw = (lastDrawn) => { if (lastDrawn > list.shown.length - 30) more(); };
 list.onSelect = (selected) => around.selected(selected.size);
 
 async function toEnd() {
-  while (await more());
+  while (await more(MOST));
   if (list.shown.length) list.select(list.shown.at(-1));
 }
 
@@ -229,14 +232,17 @@ const search = () => (query.toString() ? `?${query}` : "");
 async function openStudy(uid) {
   if (!known.mayAct) { await openPanel(uid); return; }
   const claimed = await acts.claim(uid, { open: true });
-  if (claimed) await openPanel(uid);
+  if (claimed) await shownFirst(uid);
 }
 
 async function nextStudy() {
   const item = await acts.next();
-  if (!item) return;
-  await refetch();
-  await openPanel(item.study_uid);
+  if (item) await shownFirst(item.study_uid);
+}
+
+async function shownFirst(uid) {
+  await openPanel(uid);
+  refetch();
 }
 
 function alertOf(uid) {
@@ -252,7 +258,7 @@ const someAlert = (run) => () => {
 function onAct(name, finding) {
   const uid = panel.uid;
   const table = {
-    close: () => closePanel(), claim: () => acts.claim(uid, { open: true }), release: () => acts.release(uid), raise: () => acts.raise(uid),
+    close: () => closePanel(), claim: () => openStudy(uid), release: () => acts.release(uid), raise: () => acts.raise(uid),
     report: () => acts.report(uid), agree: () => acts.agree(uid, finding), disagree: () => acts.disagree(uid, finding), missed: () => acts.missed(uid),
     acknowledge: someAlert(acts.acknowledge), handover: someAlert(acts.handover),
   };
