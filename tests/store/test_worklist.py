@@ -16,7 +16,7 @@ from tests.factories import NOON, Clock, an_arrival
 from triage.domain.errors import Conflict, Refused, Unavailable
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize, sort_key
-from triage.store import listing, policies, reading, registration, schema, worklist
+from triage.store import alerts, listing, policies, reading, registration, run_queue, schema, worklist
 from triage.store.database import Database
 from triage.store.listing import Filters
 from triage.workflow import read
@@ -95,6 +95,22 @@ def test_the_head_of_the_list_is_read_from_its_index_alone(database: Database) -
             assert [
                 w for w in looks if "claim" not in w and "COVERING INDEX worklist_item_waiting" not in w
             ] == []
+
+
+def test_what_runs_and_alarms_is_found_by_its_partial_index(database: Database) -> None:
+    """Asked at every page of the list: without the index each looks at every run or alert there ever was."""
+    asked: list[tuple[str, object]] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3])))
+    with database.read() as tx:
+        run_queue.oldest_waiting(tx)
+        run_queue.places(tx, [1])
+        run_queue.waiting_by_detector(tx)
+        alerts.listing(tx)
+        looked = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+        assert len(looked) == 4
+        for statement, values in looked:
+            plan = " ".join(row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+            assert "INDEX run_open" in plan or "INDEX alert_alive" in plan
 
 
 def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:

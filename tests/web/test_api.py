@@ -108,6 +108,27 @@ def test_a_wrong_query_is_refused_with_words(signed_in: SignedIn, sown: Sown, qu
     assert {"type", "title", "status", "detail"} <= problem.keys()
 
 
+def test_closed_studies_come_newest_first(signed_in: SignedIn, sown: Sown) -> None:
+    """In reading order the tab of all began with the oldest critical one ever read, and sorted every row for it."""
+    first, second, third = (sown.add(minutes_ago=n, findings=(pneumothorax(),)) for n in (30, 20, 10))
+    reader = signed_in("ann")
+    for uid in second, first:
+        ok(reader.post(f"/api/v1/studies/{uid}/claim", json={"open": True}))
+        ok(reader.post(f"/api/v1/studies/{uid}/report", json={"state": "final"}))
+
+    def shown(tab: str, limit: int = 100) -> list[str]:
+        found, cursor = [], ""
+        while cursor is not None:
+            said = ok(reader.get(f"/worklist/rows?tab={tab}&limit={limit}&cursor={cursor}"))
+            found += [r["uid"] for r in said["rows"]]
+            cursor = said["next"]
+        return found
+
+    assert shown("all", limit=1) == [third, second, first]
+    assert set(shown("read", limit=1)) == {first, second}
+    assert shown("to_read") == [third]
+
+
 def test_filters_narrow_and_hidden_critical_studies_are_counted(signed_in: SignedIn, sown: Sown) -> None:
     day = a_day(sown)
     said = ok(signed_in("reader").get("/api/v1/worklist?modality=CT"))

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from triage.domain.run import MAX_ATTEMPTS, RunState, state_after
 from triage.domain.suitability import NotSuitable
+from triage.store.run_queue import is_open
 from triage.store.schema import release, run
 
 
@@ -103,7 +104,7 @@ def finish(
 
 def give_up_crashed(tx: Connection, now: datetime) -> list[tuple[int, int]]:
     """Runs that used up their attempts: failed(crashed), visible (F10). Returns (study id, run id)."""
-    spent = and_(run.c.attempts >= MAX_ATTEMPTS, or_(
+    spent = and_(is_open(), run.c.attempts >= MAX_ATTEMPTS, or_(
         run.c.state == RunState.REQUESTED.value,
         and_(run.c.state == RunState.RUNNING.value, run.c.lease_until < now),
     ))  # fmt: skip

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import visitors
 
 from triage.domain.finding import PriorityClass
+from triage.store.alerts import is_alive
 from triage.store.schema import alert, claim, patient, series, study, worklist_item
 from triage.store.worklist import OPEN_STATES, order_group, waiting
 
@@ -105,6 +106,7 @@ _ALERT_RANK = (
     .scalar_subquery()
 )
 _ORDERED_RANK = case({"STAT": 2, "URGENT": 1}, value=worklist_item.c.ordered_priority, else_=0)
+OF_TABS = ("arrived", "read")  # sorts of no column: what the tabs of closed studies come in
 SORTS: Mapping[str, tuple[Kind, Expression]] = {
     "due": ("time", lambda _: worklist_item.c.due_at),
     "age": ("time", lambda _: _SINCE),  # the page turns it round: the longest wait is the oldest time
@@ -126,6 +128,8 @@ SORTS: Mapping[str, tuple[Kind, Expression]] = {
     "acc": ("text", _text(study.c.accession_number)),
     "src": ("text", lambda _: func.lower(func.coalesce(_of_series(func.max(series.c.calling_ae_title)), ""))),
     "acq": ("time", lambda _: _SINCE),
+    "arrived": ("number", lambda _: worklist_item.c.id),
+    "read": ("time", lambda _: worklist_item.c.read_at),
     "recv": ("time", lambda _: study.c.first_received_at),
     "ref": ("text", _text(study.c.referring_physician_name)),
     "rep": ("text", _text(worklist_item.c.report_state)),
@@ -141,7 +145,9 @@ def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
     w = worklist_item.c
     conditions: list[ColumnElement[bool]] = [waiting()] if _open_alone(filters) else [w.constancy.is_(False)]
     if set(filters.states) != set(OPEN_STATES):
-        conditions.append(w.state.in_([literal_column(f"'{s}'") for s in STATES if s in filters.states]))
+        states: list[ColumnElement[Any]] = [literal_column(f"'{s}'") for s in STATES if s in filters.states]
+        if len(states) < len(STATES):  # one alone is spelled as index worklist_item_read has it
+            conditions.append(w.state == states[0] if len(states) == 1 else w.state.in_(states))
     for column, values in (
         (w.modality, filters.modalities), (w.priority_class, filters.priority_classes), (w.ai_status, filters.ai_statuses),
         (w.location, filters.locations), (study.c.site, filters.sites), (w.ordered_priority, filters.ordered),
@@ -157,7 +163,8 @@ def _conditions(filters: Filters, now: datetime) -> list[ColumnElement[bool]]:
     elif filters.reader:
         conditions.append(and_(claim.c.reader == filters.reader, claim.c.expires_at > now))
     if filters.alerts_open:
-        conditions.append(w.study_id.in_(select(alert.c.study_id).where(alert.c.state.in_(LIVE_ALERTS))))
+        live = select(alert.c.study_id).where(alert.c.state.in_(LIVE_ALERTS), is_alive())
+        conditions.append(w.study_id.in_(live))
     if filters.flagged:
         conditions.append(w.priority_class > w.base_class)
     if filters.study_uid:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, delete, func, insert, literal_column, o
 
 from triage.domain.dispatch import DispatchState, fold
 from triage.domain.rejection import VIEWABLE
-from triage.store import dispatches
+from triage.store import alerts, dispatches
 from triage.store.schema import (
     alert,
     claim,
@@ -28,6 +28,7 @@ from triage.store.schema import (
 from triage.store.worklist import waiting
 
 READ_TAB = timedelta(hours=48)  # how long a read study stands under its tab
+INFLOW_IMAGES = 100_000  # newest images that tell how fast the disk fills
 
 # --- feedback ------------------------------------------------------------------------------------------------
 
@@ -244,18 +245,37 @@ def last_image(tx: Connection) -> tuple[datetime, str] | None:
     return (row[0], row[1]) if row else None
 
 
-def bytes_received(tx: Connection, since: datetime) -> int:
-    query = select(func.coalesce(func.sum(instance.c.size_bytes), 0)).where(instance.c.received_at >= since)
-    return int(tx.execute(query).scalar_one())
+def bytes_a_day(tx: Connection, since: datetime, now: datetime) -> float:
+    """Received a day since then; where more than INFLOW_IMAGES came, over the time of the newest so many.
+
+    By number and not by time: an index on the time of every image would cost each of them a write.
+    """
+    newest = (
+        select(instance.c.received_at, instance.c.size_bytes)
+        .order_by(instance.c.id.desc())
+        .limit(INFLOW_IMAGES)
+    )
+    image = newest.subquery().c
+    query = select(func.sum(image.size_bytes), func.count(), func.min(image.received_at)).where(
+        image.received_at >= since
+    )
+    total, count, oldest = tx.execute(query).one()
+    if not count:
+        return 0.0
+    begin = oldest if count == INFLOW_IMAGES else since
+    return float(total / max((now - begin) / timedelta(days=1), 1 / 24))
 
 
 def analysis_seconds(tx: Connection, since: datetime, limit: int = 2000) -> list[float]:
-    """From asking for an analysis to its end, of the newest that ended since then."""
-    query = (
-        select(run.c.requested_at, run.c.finished_at)
-        .where(run.c.state == "completed", run.c.finished_at >= since)
+    """From asking for an analysis to its end, of those of the newest `limit` that ended since then."""
+    newest = (
+        select(run.c.state, run.c.requested_at, run.c.finished_at)
         .order_by(run.c.id.desc())
         .limit(limit)
+        .subquery()
+    )
+    query = select(newest.c.requested_at, newest.c.finished_at).where(
+        newest.c.state == "completed", newest.c.finished_at >= since
     )
     return [(ended - asked).total_seconds() for asked, ended in tx.execute(query).tuples()]
 
@@ -298,10 +318,10 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
         .join(worklist_item, w.id == claim.c.worklist_item_id)
         .where(claim.c.reader == reader, claim.c.expires_at > now, waiting())
     )
-    alerts = (
+    alarmed = (
         select(func.count(func.distinct(alert.c.study_id)))
         .join(study, study.c.id == alert.c.study_id)
-        .where(alert.c.state.in_(("open", "exhausted")), study.c.constancy.is_(False))
+        .where(alert.c.state.in_(("open", "exhausted")), alerts.is_alive(), study.c.constancy.is_(False))
     )
     read = (
         select(w.id)
@@ -315,7 +335,7 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
         "mine": int(tx.execute(mine).scalar_one()),
         "not_ready": row[1],
         "not_analysed": row[2],
-        "alerts": int(tx.execute(alerts).scalar_one()),
+        "alerts": int(tx.execute(alarmed).scalar_one()),
         "read": closed,
         "all": row[0] + closed,
     }

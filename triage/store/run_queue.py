@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, or_, select, update
 
 from triage.domain.run import RunState
 from triage.store.schema import release, run
 
 QUEUES = ("stat", "routine", "shadow")
+
+
+def is_open() -> ColumnElement[bool]:
+    """What should be running, spelled as index run_open has it: SQLite proves nothing of bound values, nor of one of two."""
+    return run.c.state.in_([literal_column("'requested'"), literal_column("'running'")])
 
 
 def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 50) -> list[tuple[int, str]]:
@@ -25,7 +30,7 @@ def to_wake(tx: Connection, now: datetime, patience: timedelta, limit: int = 50)
     for queue in QUEUES:  # of each queue the oldest few alone: calls for all that wait would fill the broker
         oldest = (
             select(run.c.id)
-            .where(waiting, run.c.queue == queue)
+            .where(is_open(), waiting, run.c.queue == queue)
             .order_by(run.c.requested_at, run.c.id)
             .limit(limit)
         )
@@ -48,18 +53,17 @@ def hurry(tx: Connection, study_id: int) -> int:
 
 def oldest_waiting(tx: Connection) -> datetime | None:
     """When the longest waiting run was asked for; None when nothing waits."""
-    waiting = select(func.min(run.c.requested_at)).where(run.c.state == RunState.REQUESTED.value)
+    waiting = select(func.min(run.c.requested_at)).where(is_open(), run.c.state == RunState.REQUESTED.value)
     oldest: datetime | None = tx.execute(waiting).scalar_one()
     return oldest
 
 
 def places(tx: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """{study id: {"place" in its queue from 1, "attempts", "requested_at"}} of its oldest run that is not done."""
-    waiting = (RunState.REQUESTED.value, RunState.RUNNING.value)
     place = func.row_number().over(partition_by=run.c.queue, order_by=(run.c.requested_at, run.c.id))
     queued = (
         select(run.c.study_id, run.c.attempts, run.c.requested_at, place.label("place"))
-        .where(run.c.state.in_(waiting))
+        .where(is_open())
         .subquery()
     )
     query = select(queued).where(queued.c.study_id.in_(list(study_ids))).order_by(queued.c.place.desc())
@@ -71,7 +75,7 @@ def waiting_by_detector(tx: Connection) -> list[tuple[str, int, datetime]]:
     query = (
         select(release.c.detector, func.count(), func.min(run.c.requested_at))
         .join(release, release.c.id == run.c.release_id)
-        .where(run.c.state == RunState.REQUESTED.value)
+        .where(is_open(), run.c.state == RunState.REQUESTED.value)
         .group_by(release.c.detector)
         .order_by(release.c.detector)
     )
@@ -83,6 +87,8 @@ def nobody_takes(tx: Connection, now: datetime, patience: timedelta) -> bool:
     oldest = oldest_waiting(tx)
     if oldest is None or now - oldest < patience:
         return False
-    working = select(func.count()).where(run.c.state == RunState.RUNNING.value, run.c.lease_until >= now)
+    working = select(func.count()).where(
+        is_open(), run.c.state == RunState.RUNNING.value, run.c.lease_until >= now
+    )
     lately = select(func.count()).where(run.c.started_at >= now - patience)
     return not tx.execute(working).scalar_one() and not tx.execute(lately).scalar_one()

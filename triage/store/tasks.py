@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, delete, literal_column, select, update
 
 from triage.store.schema import instance, series, study, task
 from triage.store.upsert import insert_or_get
@@ -24,10 +24,15 @@ def note(tx: Connection, source: str, sop_instance_uid: str, transaction_uid: st
     return insert_or_get(tx, task, key, values)[1]
 
 
+def _is_open() -> ColumnElement[bool]:
+    """As index task_open has it: SQLite proves nothing of bound values."""
+    return task.c.state.in_([literal_column(f"'{s}'") for s in OPEN])
+
+
 def due(tx: Connection, source: str, now: datetime, limit: int = 50) -> list[dict[str, Any]]:
     query = (
         select(task)
-        .where(task.c.source == source, task.c.state.in_(OPEN), task.c.next_attempt_at <= now)
+        .where(task.c.source == source, _is_open(), task.c.next_attempt_at <= now)
         .order_by(task.c.id)
         .limit(limit)
     )

@@ -18,7 +18,7 @@ from triage.workflow.health import LATE_RUN
 if TYPE_CHECKING:
     from triage.web.pages import ListQuery
 
-_COUNTED_EVERY = timedelta(seconds=30)
+_COUNTED_EVERY = timedelta(minutes=1)
 _DAY = timedelta(days=1)
 
 
@@ -87,7 +87,7 @@ def _models_down(call: Call) -> list[dict[str, str]]:
 
 
 def status_line(call: Call) -> str:
-    """`AI answers within 38 s (19 of 20) · disk for 61 days`; counted every half minute for all pages."""
+    """`AI answers within 38 s (19 of 20) · disk for 61 days`; counted every minute for all pages."""
     kept = call.web.kept.get("figures")
     if kept is None or not timedelta(0) <= call.now - kept[0] < _COUNTED_EVERY:
         kept = call.web.kept["figures"] = (call.now, _count(call))
@@ -102,7 +102,7 @@ def status_line(call: Call) -> str:
 
 def _count(call: Call) -> tuple[float | None, float | None]:
     times = reading.analysis_seconds(call.tx, call.now - _DAY)
-    inflow = reading.bytes_received(call.tx, call.now - 7 * _DAY) / 7
+    inflow = reading.bytes_a_day(call.tx, call.now - 7 * _DAY, call.now)
     home = call.web.settings.home
     free = shutil.disk_usage(home).free if home.exists() else 0
     return (sorted(times)[int(0.95 * (len(times) - 1))] if times else None), (

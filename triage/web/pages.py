@@ -32,6 +32,7 @@ from triage.web.times import clock, milliseconds
 from triage.workflow.read import CHIPS
 
 FIRST_ROWS = 60  # in the page as it comes; scripts keep a window of so many (ux 13)
+NEWEST = {"read": Sort("read", descending=True), "all": Sort("arrived", descending=True)}
 TABS: tuple[tuple[str, str], ...] = (
     ("to_read", N_("To read")),
     ("mine", N_("Mine")),
@@ -123,12 +124,16 @@ def listed(call: Call, query: ListQuery) -> dict[str, Any]:
     }
 
 
-def sort_of(query: WorklistQuery) -> Sort:
-    """`age` sorts by the wait: the longest is the oldest time."""
+def sort_of(query: ListQuery) -> Sort:
+    """`age` sorts by the wait: the longest is the oldest time. What need not be read any more has no reading order."""
+    if query.sort == "order" and query.tab in NEWEST:
+        return NEWEST[query.tab]
     return Sort(query.sort, query.descending != (query.sort == "age"))
 
 
 def _order_words(query: ListQuery) -> str:
+    if sort_of(query) in NEWEST.values():
+        return _("Newest first. Not reading order.")
     if query.sort == "order":
         return ""
     return _(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from triage.store.listing import SORTS
+from triage.store.listing import OF_TABS, SORTS
 from triage.web.models.base import AlertStateWord, ClassWord, ItemState, Part, Request, RunStateWord, Time
 
 
@@ -120,7 +120,7 @@ class WorklistQuery(Request):
     alerts_open: bool = False
     flagged: Annotated[bool, Field(description="raised by AI")] = False
     search: Annotated[str, Field(max_length=64, description="key from POST /api/v1/worklist/searches")] = ""
-    sort: Literal["order", *SORTS] = "order"  # type: ignore[valid-type]
+    sort: Literal["order", *(s for s in SORTS if s not in OF_TABS)] = "order"  # type: ignore[valid-type]
     descending: bool = False
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     cursor: Annotated[str, Field(max_length=900)] = ""
