@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
-from triage.store import audit, users
+from triage.store import audit, constancy, users
 from triage.store.database import Database
 from triage.store.schema import metadata
 from triage.workflow import accounts
@@ -156,3 +156,66 @@ def test_kept_answers_are_forgotten_in_time(tx: Connection) -> None:
     assert users.find_answer(tx, "k") == kept
     assert users.forget_answers(tx, NOW) == 0
     assert users.forget_answers(tx, NOW + timedelta(seconds=1)) == 1
+
+
+def test_a_disabled_user_comes_back_and_waits_for_nothing(tx: Connection) -> None:
+    ann(tx)
+    for _ in range(5):
+        accounts.note_failure(tx, "ann", NOW)
+    accounts.disable_user(tx, "ann", NOW, by="root")
+    accounts.enable_user(tx, "ann", NOW, by="root")
+    assert accounts.password_fits(tx, "ann", PASSWORD, NOW)
+    assert audit.events(tx)[-1]["act"] == "user.enabled"
+    with pytest.raises(Refused, match="no user is called nobody"):
+        accounts.enable_user(tx, "nobody", NOW, by="root")
+
+
+def test_a_role_is_one_of_those_there_are_and_of_a_user_who_is_there(tx: Connection) -> None:
+    ann(tx)
+    with pytest.raises(Refused, match="'king' is unknown"):
+        accounts.change_role(tx, "ann", "king", NOW, by="root")
+    with pytest.raises(Refused, match="no user is called nobody"):
+        accounts.change_role(tx, "nobody", "lead", NOW, by="root")
+    with pytest.raises(Refused, match="another administrator"):
+        accounts.change_role(tx, "ann", "admin", NOW, by="ann")
+    signed = accounts.sign_in(tx, "ann", NOW)
+    accounts.change_role(tx, "ann", "lead", NOW, by="root")
+    assert users.find_session(tx, signed.secret, NOW, NOW) is None
+    assert accounts.sign_in(tx, "ann", NOW).role == "lead"
+
+
+def test_a_person_ends_the_sessions_elsewhere_and_keeps_the_one_they_sit_at(tx: Connection) -> None:
+    ann(tx)
+    here, there = accounts.sign_in(tx, "ann", NOW), accounts.sign_in(tx, "ann", NOW)
+    for _ in range(2):
+        accounts.end_sessions(tx, "ann", "", users.digest(here.secret), NOW)
+    assert users.find_session(tx, here.secret, NOW, NOW) is not None
+    assert users.find_session(tx, there.secret, NOW, NOW) is None
+    assert [e["detail"] for e in audit.events(tx) if e["act"] == "session.ended"] == [{"sessions": 1}]
+    with pytest.raises(Refused, match="no user is called nobody"):
+        accounts.end_sessions(tx, "nobody", "", "", NOW)
+
+
+def test_the_identity_providers_new_word_on_the_role_ends_the_sessions_of_before(tx: Connection) -> None:
+    before = accounts.sign_in_from_outside(tx, "ida", "Dr. Ida", "reader", NOW)
+    accounts.sign_in_from_outside(tx, "ida", "Dr. Ida", "reader", NOW)
+    assert users.find_session(tx, before.secret, NOW, NOW) is not None  # nothing changed: she stays signed in
+
+    after = accounts.sign_in_from_outside(tx, "ida", "Dr. Ida", "lead", NOW)
+
+    assert after.role == "lead"
+    assert users.find_session(tx, before.secret, NOW, NOW) is None
+    changed = [e["detail"] for e in audit.events(tx) if e["act"] == "user.role_changed"]
+    assert changed == [{"from": "reader", "to": "lead"}]
+    ann(tx)
+    with pytest.raises(Refused, match="a local user has this name"):
+        accounts.sign_in_from_outside(tx, "ann", "Dr. Ann", "lead", NOW)
+
+
+def test_emergency_access_by_password_is_told_to_every_operator(tx: Connection) -> None:
+    ann(tx)
+    accounts.tell_break_glass(tx, "ann", ["hook", "mail"], NOW)
+    for route in ("hook", "mail"):
+        told = constancy.due_notice(tx, route, NOW)
+        assert told is not None and "ann signed in with a password at 2026-11-21 03:00" in told["text"]
+    assert audit.events(tx)[-1]["act"] == "session.break_glass"

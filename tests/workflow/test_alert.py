@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
 from tests.factories import a_finding
-from tests.workflow.desk import Desk
+from tests.workflow.desk import LADDER, Desk
 from triage.channels.protocol import Answer, Outcome
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Unavailable
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.store import alerts, audit, schema
+from triage.workflow import alert as alert_steps
 from triage.workflow import relay, sweep
 from triage.workflow.alert import close_alerts, withdraw
 from triage.workflow.sweep import climb_due
@@ -214,3 +216,22 @@ def refuse(desk: Desk, route: str) -> None:
         relay.record(
             tx, row, Answer(Outcome.REFUSED, "AE"), 0.0, desk.clock(), ids=desk.ids, ladder=desk.site.ladder
         )
+
+
+def test_an_alert_whose_time_has_not_come_stays_on_its_rung(desk: Desk) -> None:
+    desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        for alert_id in (1, 99):  # one that waits, one that is not there
+            assert not alert_steps.climb(tx, alert_id, LADDER, timedelta(0), desk.ids, desk.clock())
+
+    assert desk.alerts()[0]["step"] == 0 and len(desk.deliveries()) == 2
+
+
+def test_a_correction_that_was_not_sent_yet_says_the_newest_by_itself(desk: Desk) -> None:
+    study_id = desk.flagged(CRITICAL)
+    with desk.database.write() as tx:
+        alerts.keep_payload(tx, 1, b"sent to hl7")
+        for _ in range(2):
+            alert_steps.correct(tx, 1, study_id, "open", desk.ids, desk.clock())
+
+    assert [d["route"] for d in desk.deliveries() if d["kind"] == "correction"] == ["hl7"]

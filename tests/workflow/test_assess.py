@@ -291,9 +291,13 @@ def test_a_process_whose_detector_hangs_ends_so_that_another_may_try(
     assert ended.is_set()
 
 
-def a_lung_map() -> dict[str, Any]:
+def two_lungs() -> np.ndarray[Any, Any]:
     mask = np.zeros((60, 60, 60), bool)
     mask[5:55, 12:48, 5:26] = mask[5:55, 12:48, 34:55] = True
+    return mask
+
+
+def a_lung_map(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
     grid = Grid(mask, np.diag([5.0, 5.0, 5.0, 1.0]))
     return pack(Lungs(grid, 4000.0, False, False))
 
@@ -303,7 +307,9 @@ def a_nodule(diameter: float) -> Finding:
     return a_finding("nodule", 0.9, measurements=m)
 
 
-def scanned(desk: Desk, study: int, diameter: float, **values: Any) -> leases.Leased:
+def scanned(
+    desk: Desk, study: int, diameter: float, lungs: np.ndarray[Any, Any] | None = None, **values: Any
+) -> leases.Leased:
     """A scan with one nodule, on its day, analysed."""
     desk.receive_scan(study=study, series=study, **values)
     with desk.database.write() as tx:
@@ -313,7 +319,7 @@ def scanned(desk: Desk, study: int, diameter: float, **values: Any) -> leases.Le
     desk.clock.advance(3600)
     leased = desk.lease(desk.judge(desk.rows("series")[-1]["id"])[0][0])
     assert leased is not None
-    seen = Detection((a_nodule(diameter),), lung_map=a_lung_map())
+    seen = Detection((a_nodule(diameter),), lung_map=a_lung_map(two_lungs() if lungs is None else lungs))
     with desk.database.read() as tx:
         compared = steps.compare_with_prior(tx, leased, seen)
     assert desk.finish(leased, Result(detection=compared))
@@ -340,3 +346,13 @@ def test_another_patients_scan_is_no_prior(desk: Desk) -> None:
     scanned(desk, 2, 9.0)
 
     assert [f["growth"] for f in desk.rows("finding")] == [None, None]
+
+
+def test_a_scan_whose_lungs_do_not_match_the_earlier_ones_says_so_and_gives_no_growth(desk: Desk) -> None:
+    small = np.zeros((60, 60, 60), bool)
+    small[20:26, 20:26, 20:26] = True  # hardly any lung is on it
+    scanned(desk, 1, 6.0, patient_id="P7")
+    scanned(desk, 2, 9.0, small, patient_id="P7")
+
+    assert [f["growth"] for f in desk.rows("finding")] == [None, None]
+    assert "its lungs do not match" in desk.rows("run")[-1]["notes"][-1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from sqlalchemy import select
 from tests.certificates import Authority
 from triage.dicom.receiver_config import Caller
 from triage.dicom.tls import PeerCertificate
+from triage.domain.errors import Misconfigured
 from triage.settings import DicomSettings, Settings
 from triage.store import peers, schema
 from triage.store.database import Database
-from triage.workflow.certificates import checks
+from triage.workflow.certificates import certificate_fingerprint, checks
 from triage.workflow.parts.receiver import Door, plain_host
 
 PINNED, BY_NAME = "a" * 64, "b" * 64
@@ -76,3 +78,18 @@ def test_half_a_configuration_is_refused() -> None:
         DicomSettings(tls_certificate=Path("x.pem"))
     with pytest.raises(ValidationError, match="tls_ca"):
         DicomSettings(tls_certificate=Path("x.pem"), tls_key=Path("x.key"))
+
+
+def test_a_certificate_that_has_ended_is_said_as_that(tmp_path: Path) -> None:
+    [check] = checks(settings_with(tmp_path, 90), datetime.now(UTC) + timedelta(days=91))
+    assert not check["ok"] and "ended on" in check["detail"] and "peers refuse it" in check["detail"]
+
+
+def test_a_peers_certificate_file_is_known_by_its_fingerprint(tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path).issue("ct1.hospital")
+    shown = ["openssl", "x509", "-in", str(certificate), "-noout", "-fingerprint", "-sha256"]
+    told = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    assert certificate_fingerprint(certificate) == told.partition("=")[2].strip().replace(":", "").lower()
+    (tmp_path / "none.pem").write_text("nothing")
+    with pytest.raises(Misconfigured):
+        certificate_fingerprint(tmp_path / "none.pem")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.factories import NOON, a_finding
+from tests.factories import NOON, a_finding, uid
 from tests.workflow.desk import Desk
-from triage.store import completeness, releases
+from triage.store import completeness, pulls, releases
 
 
 def released(desk: Desk, slices: int = 10, **values: object) -> int:
@@ -160,3 +160,13 @@ def test_a_series_without_images_for_a_detector_only_settles(desk: Desk) -> None
 
     assert desk.judge(taken.series_id) == []
     assert desk.rows("series")[0]["state"] == "complete" and desk.rows("run") == []
+
+
+def test_a_scan_fetched_only_to_compare_is_never_analysed(desk: Desk) -> None:
+    with desk.database.write() as tx:
+        assert pulls.mark_prior(tx, uid(1), desk.clock())
+    series_id = released(desk)
+    desk.clock.advance(60)
+
+    assert desk.judge(series_id) == []
+    assert desk.rows("series")[0]["complete_because"] == "prior" and desk.rows("run") == []

@@ -12,6 +12,7 @@ from tests.workflow.desk import Desk
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import constancy as rows
+from triage.store import releases
 from triage.workflow import constancy
 
 PHANTOM = {"study": "phantom", "patient_id": f"{CONSTANCY_PATIENT_PREFIX}-DX", "quality_control_image": "YES"}
@@ -126,3 +127,19 @@ def test_a_phantom_without_some_times_is_stamped_all_the_same(tmp_path: Path) ->
     again = pydicom.dcmread(constancy._restamped(made, tmp_path / "again.dcm", "stamp", NOON))
 
     assert again.StudyDate == "20260314" and "ContentDate" not in again
+
+
+@pytest.mark.parametrize(("probability", "ok"), [(0.13, True), (0.30, False)])
+def test_a_release_that_does_not_flag_the_phantom_passes_while_it_answers_as_before(
+    desk: Desk, probability: float, ok: bool
+) -> None:
+    with desk.database.write() as tx:
+        (release,) = [r for r in releases.in_states(tx, "active") if r["detector"] == "chest_xray"]
+        answer = {"finding": "pneumothorax", "probability": 0.12, "flagged": False}
+        releases.note_acceptance(tx, release["id"], calibrated=True, constancy=answer)
+    begin(desk)
+    desk.analyse(desk.receive(**PHANTOM).wake[0][0], a_finding(probability=probability))
+
+    assert judge(desk) == 1
+    detail = f"pneumothorax {probability:.3f}, 0.120 when the release took effect (no flag expected)"
+    assert the_check(desk) == (ok, detail)

@@ -192,3 +192,17 @@ def test_a_step_under_another_patients_entry_stops_its_alerts(desk: Desk, door: 
     assert change(door, ended).Status == 0
     assert desk.alerts()[0]["state"] == "withdrawn"
     assert desk.item()["state"] == "withdrawn" and "instances.rejected" in desk.acts()
+
+
+def test_a_step_that_goes_on_ends_no_waiting(desk: Desk, door: Door) -> None:
+    desk.receive_scan(10)
+    create(door, begin())
+    assert change(door, end("IN PROGRESS")).Status == 0
+    assert door.woken == [] and desk.rows("series")[0]["expected_count"] is None
+    assert "step.completed" not in desk.acts()
+
+
+def test_an_archive_that_has_nothing_of_a_series_does_not_end_its_waiting(desk: Desk, door: Door) -> None:
+    desk.receive_scan(10)
+    assert notify(door, notice(here=range(0), gone=range(10))) == 0
+    assert door.woken == [] and desk.rows("series")[0]["expected_count"] is None

@@ -10,6 +10,7 @@ from tests.dicom.builders import ct_slices, film, save, save_all
 from tests.workflow.desk import Desk
 from triage.domain.errors import Unavailable
 from triage.settings import Settings
+from triage.workflow import folder as watched
 from triage.workflow.folder import IDLE_LOOKS, WatchedFolder
 from triage.workflow.inlet import Inlet
 
@@ -88,3 +89,55 @@ def test_what_cannot_be_kept_now_stays_where_it_is(
     desk.clock.advance(2)
     folder.look()
     assert not path.exists() and len(desk.rows("instance")) == 1
+
+
+def test_a_great_heap_of_files_is_taken_in_portions(
+    folder: WatchedFolder, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "MOST_FILES", 3)
+    for name in ("a", "b", "c"):
+        for number in (1, 2):
+            (folder.path / name).mkdir(exist_ok=True)
+            (folder.path / name / f"{number}.txt").write_text("no DICOM")
+    taken = []
+    for _ in range(3):
+        folder.look()
+        desk.clock.advance(2)
+        taken.append(folder.look())
+    assert taken == [3, 3, 0] and len(list((folder.path / "refused").rglob("*.reason.txt"))) == 6
+
+
+def test_a_file_that_its_sender_takes_away_while_we_look_is_forgotten(
+    folder: WatchedFolder, desk: Desk, tmp_path: Path
+) -> None:
+    class Hasty(WatchedFolder):
+        def _files(self) -> list[Path]:
+            found = super()._files()
+            found[0].unlink()
+            return found
+
+    (folder.path / "film.dcm").write_text("soon gone")
+    assert Hasty(folder.path, folder._inlet, 0.0, desk.clock).look() == 0
+    assert folder.look() == 0 and list(folder.path.iterdir()) == []
+
+
+def test_an_outage_at_the_end_of_a_transfer_stops_no_later_one(
+    folder: WatchedFolder, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    def bring(*paths: Path) -> None:
+        folder.look()
+        desk.clock.advance(2)
+        assert folder.look() == len(paths)
+        for _ in range(IDLE_LOOKS):
+            folder.look()
+
+    slices = ct_slices()
+    with monkeypatch.context() as outage:
+        outage.setattr(folder._inlet, "end", away)
+        bring(*save_all(slices[:6], folder.path / "first"))
+    assert desk.rows("series")[0]["open_association"] != ""  # the quiet time ends it then
+    bring(*save_all(slices[6:], folder.path / "second"))
+    assert desk.rows("series")[0]["open_association"] == "" and len(desk.rows("instance")) == 12

@@ -121,3 +121,14 @@ def test_a_study_that_should_have_gone_days_ago_is_red(desk: Desk, settings: Set
     desk.receive(modality="SR", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33")  # no reader waits for it
     assert found(desk, settings, timedelta(days=61))["retention"]["ok"]
     assert not found(desk, settings, timedelta(days=63))["retention"]["ok"]
+
+
+def test_a_database_that_takes_no_writes_is_the_one_thing_said_beside_the_disk(
+    desk: Desk, settings: Settings
+) -> None:
+    """No part can beat then: their silence would only hide the cause."""
+    with desk.database.read() as tx:
+        said = health.degraded(tx, settings, NOON, read_only_since=NOON - timedelta(minutes=3))
+
+    assert [d["part"] for d in said] == ["database"]
+    assert "takes no writes since 11:57:00" in said[0]["text"]

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.factories import NOON, a_header, digest_of
+from tests.factories import NOON, a_header, an_arrival, digest_of
 from tests.workflow.desk import Desk
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.store import orders, releases, worklist
 from triage.store.registration import Arrived
-from triage.workflow.intake import acquired_at, arrival_of, input_digest, request_runs
+from triage.workflow.intake import acquired_at, arrival_of, input_digest, intake_group, request_runs
 
 SR = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.11", "modality": "SR"}
 
@@ -156,3 +156,13 @@ def test_a_constancy_phantom_is_known_by_patient_and_flag() -> None:
 )
 def test_acquisition_is_an_aware_time_or_none(values: dict[str, str], expected: datetime | None) -> None:
     assert acquired_at(a_header(**values)) == expected
+
+
+def test_of_a_group_what_is_known_already_stays_once(any_desk: Desk) -> None:
+    any_desk.receive(modality="CT", instance=2)
+    group = [an_arrival(modality="CT", instance=number) for number in (1, 2, 3, 3)]
+    with any_desk.database.write() as tx:
+        taken = intake_group(tx, group, any_desk.site, any_desk.clock())
+
+    assert [t.arrived for t in taken] == [Arrived.NEW, Arrived.DUPLICATE, Arrived.NEW, Arrived.DUPLICATE]
+    assert any_desk.rows("series")[0]["instance_count"] == 3

@@ -134,3 +134,12 @@ def test_what_waits_for_a_route_that_is_gone_is_parked_with_the_reason(desk: Des
     states = {d["route"]: (d["state"], d["detail"]) for d in desk.deliveries()}
     assert states["hl7"] == ("parked", "the route was removed from the settings")
     assert states["hook"][0] == "waiting" and "delivery.parked" in desk.acts()
+
+
+@pytest.mark.parametrize("length", [timedelta(0), timedelta(hours=-1), timedelta(days=32)])
+def test_a_duty_ends_after_it_begins_and_within_a_month(desk: Desk, length: timedelta) -> None:
+    with desk.database.write() as tx, pytest.raises(Refused, match="within 31 days"):
+        add_duty(
+            tx, site="SITE", place=1, person="anna", contact="", starts_at=NOON, ends_at=NOON + length, by="admin",
+            now=NOON,
+        )  # fmt: skip

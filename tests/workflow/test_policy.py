@@ -139,3 +139,16 @@ def test_two_persons_make_a_release_active_and_one_brings_back_the_last(sown: So
         assert [r["id"] for r in releases.in_states(tx, "active") if r["detector"] == "chest_xray"] == [old]
         acts = [e["act"] for e in audit.events(tx, object_kind="release", object_id=str(new))]
     assert acts == ["release.proposed", "release.activated"]
+
+
+def test_the_hourly_cap_counts_an_hour_and_no_longer(sown: Sown) -> None:
+    for minutes in (150, 100, 70):
+        sown.add(findings=(flag("consolidation"),), minutes_ago=minutes)
+    with sown.database.read() as tx:
+        said = policy.dry_run(tx, changed(raised_per_hour=1), NOON)
+    assert (said["studies"], said["down"]) == (3, 1)  # the second comes within the hour of the first
+    for minutes in (12, 5):
+        sown.add(findings=(flag("consolidation"),), minutes_ago=minutes)
+    with sown.database.read() as tx:
+        again = policy.dry_run(tx, changed(raised_per_hour=1), NOON)
+    assert (again["studies"], again["down"]) == (5, 2)
