@@ -12,7 +12,7 @@ import json
 import os
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from triage.dicom.elements import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -36,7 +36,7 @@ class Entry:
 
 
 def seal_of(entry: Entry, transfer_syntax_uid: str) -> bytes:
-    text = json.dumps(asdict(entry)).encode()
+    text = json.dumps(vars(entry)).encode()
     text += b" " * (len(text) % 2)
     order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
     head = struct.pack(order + "HH", 0xFFFC, 0xFFFC)

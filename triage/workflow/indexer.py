@@ -108,7 +108,8 @@ class Indexer:
         with self._changed:
             self._events.append((time.monotonic(), event))
             self._look_behind()
-            self._changed.notify()
+            if len(self._events) == 1 or self._is_urgent():  # a slice alone need not wake the thread that gathers
+                self._changed.notify()
 
     def _look_behind(self) -> None:
         late = bool(self._events) and time.monotonic() - self._events[0][0] > BEHIND_SECONDS
