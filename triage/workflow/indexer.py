@@ -108,7 +108,7 @@ class Indexer:
         with self._changed:
             self._events.append((time.monotonic(), event))
             self._look_behind()
-            if len(self._events) == 1 or self._is_urgent():  # a slice alone need not wake the thread that gathers
+            if len(self._events) == 1 or self._is_urgent():  # one more slice need wake nobody
                 self._changed.notify()
 
     def _look_behind(self) -> None:
