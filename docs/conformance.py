@@ -21,6 +21,7 @@ from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX, SEND_RETRY_SECONDS
 from triage.settings import DicomSettings, OutletSettings
 from triage.web.app import ROUTES
+from triage.workflow.committing import ON_THE_SAME_SECONDS
 
 TARGET = Path(__file__).with_name("dicom-conformance-statement.md")
 OBJECTS = {
@@ -41,7 +42,10 @@ OTHERS = [
     ("Instance Availability Notification", ian.IAN, "N-CREATE",
      "likewise; what is UNAVAILABLE is no longer waited for"),
     ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "N-EVENT-REPORT (the peer is SCP, by role selection)",
-     "result of a commitment that we asked for; N-ACTION is answered 0211H"),
+     "result of a commitment that we asked for"),
+    ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "N-ACTION 1 (we are SCP)",
+     "what the spool holds under this class and UID is committed, 0112H and 0119H are told of the rest; kept until "
+     "retention removes the study"),
     *(
         (f"Unified Procedure Step - {name}", uid, "C-FIND, N-GET, N-SET, N-ACTION 1 to 5",
          "the reading list; no N-CREATE, no filtered subscription, no deletion lock (B301H)")
@@ -101,9 +105,11 @@ def statement() -> str:
         f"Sending is repeated after {', '.join(map(str, SEND_RETRY_SECONDS))} s and hourly, {SEND_ATTEMPTS_MAX} times in "
         "all, after A7xx, 0110H, silence and a peer that is away. A9xx, Cxxx, 0122H, 0124H, 0117H and a class that the peer "
         "does not accept are not repeated. A commitment report is taken on the association of the request, and by a call of "
-        "the peer's own at `dicom.commitment_port`; commitment is asked for "
+        "the peer's own on the DICOM port or at `dicom.commitment_port`; commitment is asked for "
         f"again after {', '.join(f'{w.total_seconds() / 3600:.0f}' for w in COMMIT_RETRY)} hours, "
-        "under a new Transaction UID each time.",
+        "under a new Transaction UID each time. As SCP we report on the association of the request while it is held, "
+        f"for {ON_THE_SAME_SECONDS:.0f} s at most, else by a call of our own to the peer of the calling AE title, repeated "
+        "as sending is.",
         "## Objects that are created",
         "All in Explicit VR Little Endian and UTF-8 (ISO_IR 192), in new series of the study analysed, with Patient and "
         "Study copied from the image, or as a registry corrected them since: names, ids, issuers, other ids, accession "

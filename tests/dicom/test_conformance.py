@@ -12,6 +12,7 @@ from tests.factories import Clock
 from triage.dicom import services
 from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.store.database import Database
+from triage.store.spool import Spool
 from triage.workflow.other_services import other_services
 from triage.workflow.site import Site
 
@@ -40,7 +41,7 @@ def test_every_class_syntax_and_object_is_in_it(program: ModuleType) -> None:
 
 
 def test_every_other_service_is_in_it(program: ModuleType, database: Database) -> None:
-    served = other_services(database, Site(), Clock(), lambda _: None, "")
+    served = other_services(database, Spool(Path("spool")), Site(), Clock(), lambda _: None, "")
     assert set(served.sop_classes) == {uid for _, uid, _, _ in program.OTHERS}
     for uid in served.sop_classes:
         assert f"| {uid} |" in program.statement()

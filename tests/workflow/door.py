@@ -19,6 +19,7 @@ from tests.factories import Clock
 from triage.dicom.receive import Receiver
 from triage.dicom.receiver_config import ReceiverConfig
 from triage.store.database import Database
+from triage.store.spool import Spool
 from triage.workflow.other_services import other_services
 from triage.workflow.site import Site
 
@@ -47,7 +48,7 @@ def open_door(database: Database, folder: Path, site: Site, clock: Clock) -> Ite
     receiver = Receiver(
         ReceiverConfig(
             incoming=folder / "incoming", port=0, may_call=lambda _: True, limits=QUICK,
-            others=other_services(database, site, clock, door.woken.extend, "http://here/dicom-web"),
+            others=other_services(database, Spool(folder / "spool"), site, clock, door.woken.extend, "http://here/dicom-web"),
         ),
         on_object=lambda _: 0, on_association_end=lambda *_: None, on_broken_disk=pytest.fail,
     )  # fmt: skip

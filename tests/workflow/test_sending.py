@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.dataset import Dataset
 
 from tests.factories import Clock
 from tests.pacs import a_pacs
 from tests.workflow.door import open_door
 from tests.workflow.test_publish import Bench
 from triage.dicom import commitment
-from triage.dicom.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Report
+from triage.dicom.commitment import Report
 from triage.dicom.objects import kos, sr
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX
 from triage.domain.errors import Misconfigured, Unavailable
@@ -159,11 +158,6 @@ def test_commitment_may_come_to_the_port_that_everything_comes_to(
             _wait_for(lambda: bool(pacs.report_statuses))
             assert pacs.report_statuses == [0]
             assert way.states() == {"sr": "committed", "kos": "committed"}
-            with door.calling(STORAGE_COMMITMENT) as association:  # who asks us hears that we do not give it
-                asked = Dataset()
-                asked.TransactionUID = "1.2.3"
-                status, _ = association.send_n_action(asked, 1, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
-            assert status.Status == 0x0211
 
 
 def test_what_an_archive_has_lost_is_sent_again(database: Database, tmp_path: Path) -> None:

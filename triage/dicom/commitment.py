@@ -1,12 +1,12 @@
-"""Storage commitment, push model, as the one who asks (PS3.4 J): the request, and the report whenever it comes.
+"""Storage commitment, push model (PS3.4 J): we ask peers, and answer those who ask us.
 
-The report may come on the association of the request or days later on one that the peer opens; `handlers` serve both.
+A report may come on the association of the request or days later on one that its sender opens; `handlers` serve both.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,14 @@ from pynetdicom.transport import ThreadedAssociationServer
 from triage.dicom import services
 from triage.dicom.associate import Remote, associate
 from triage.dicom.handover import Service
-from triage.dicom.statuses import Failed
+from triage.dicom.statuses import (
+    INVALID_ATTRIBUTE_VALUE,
+    MISSING_ATTRIBUTE,
+    NO_SUCH_ACTION,
+    NO_SUCH_INSTANCE,
+    RESOURCE_LIMITATION,
+    Failed,
+)
 from triage.dicom.statuses import answer as answered
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger
@@ -30,7 +37,8 @@ REQUEST = 1  # Action Type ID
 HOLD_SECONDS = 5.0  # so long we listen on the association of the request (standards 2.4)
 MOST_CALLERS = 5
 MOST_OBJECTS = 10_000  # of one report
-NO_SUCH_OBJECT, PROCESSING_FAILURE, UNRECOGNISED_OPERATION = 0x0112, 0x0110, 0x0211
+NO_SUCH_OBJECT, PROCESSING_FAILURE, CLASS_CONFLICT = 0x0112, 0x0110, 0x0119
+ALL_COMMITTED, SOME_FAILED = 1, 2  # Event Type ID
 log = get_logger()
 
 
@@ -41,6 +49,18 @@ class Report:
     transaction_uid: str
     committed: frozenset[str]
     failed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a peer wants committed: (SOP Class UID, SOP Instance UID) each."""
+
+    transaction_uid: str
+    objects: tuple[tuple[str, str], ...]
+
+
+Tell = Callable[[int, Dataset], bool]  # Event Type ID, report; False when the peer did not take it
+OnRequest = Callable[[str, Asked, Tell], None]  # calling AE title
 
 
 def request(
@@ -100,19 +120,98 @@ def handlers(
     return [(evt.EVT_N_EVENT_REPORT, answer)]
 
 
-def service(on_report: Callable[[Report], bool]) -> Service:
-    """Reports on our own port, by a call of the peer's (PS3.4 J.3.3); what we are asked to commit is declined."""
+def service(on_report: Callable[[Report], bool], on_request: OnRequest) -> Service:
+    """Both sides on our own port: reports that peers bring by a call of theirs, and what they ask us to commit.
+
+    on_request  keeps the request durably before it returns (success is answered then); its third argument tells the
+                report on this very association, while the peer holds it
+    """
     ((kind, report),) = handlers(on_report)
 
-    def decline(_: evt.Event) -> tuple[Dataset, Dataset | None]:
+    def commit(event: evt.Event) -> tuple[Dataset, Dataset | None]:
         def act() -> None:
-            raise Failed(UNRECOGNISED_OPERATION, "we ask for commitment and do not give it")
+            if event.action_type != REQUEST:
+                raise Failed(NO_SUCH_ACTION, "Action Type ID 1 alone")
+            request: Any = event.request
+            if request.RequestedSOPInstanceUID != WELL_KNOWN_INSTANCE:
+                raise Failed(NO_SUCH_INSTANCE, "the well-known instance alone")
+            asked = read_request(event.action_information)
+            on_request(str(event.assoc.requestor.ae_title).strip(), asked, _on_this(event.assoc))
 
         return answered(act)
 
     return Service(
-        sop_classes=(STORAGE_COMMITMENT,), answers={kind: report, evt.EVT_N_ACTION: decline}, both_ways=True
+        sop_classes=(STORAGE_COMMITMENT,), answers={kind: report, evt.EVT_N_ACTION: commit}, both_ways=True
     )
+
+
+def _on_this(association: Any) -> Tell:
+    def tell(kind: int, report: Dataset) -> bool:
+        if not association.is_established:
+            return False
+        try:
+            status, _ = association.send_n_event_report(report, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+        except (RuntimeError, ValueError):  # released meanwhile, or not in this role
+            return False
+        return bool(status.get("Status") == 0)
+
+    return tell
+
+
+def tell_by_call(remote: Remote, kind: int, report: Dataset) -> None:
+    """Bring a report on an association of our own (PS3.4 J.3.3).
+
+    raises  Unavailable when the peer cannot be reached or does not take it; Refused when it does not take the service
+    """
+    contexts = [build_context(STORAGE_COMMITMENT), build_context(services.VERIFICATION)]
+    role = build_role(STORAGE_COMMITMENT, scu_role=False, scp_role=True)
+    association = associate(remote, contexts, roles=[role])
+    try:
+        if STORAGE_COMMITMENT not in {c.abstract_syntax for c in association.accepted_contexts if c.as_scp}:
+            raise Refused(f"{remote.called} at {remote.where} takes no reports of storage commitment")
+        status, _ = association.send_n_event_report(report, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+        if status.get("Status") != 0:
+            raise Unavailable(f"{remote.where} answered the report with {status.get('Status')!r}")
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def read_request(ds: Dataset) -> Asked:
+    """raises Failed with the status to answer (PS3.4 J.3.2)."""
+    transaction_uid = str(ds.get("TransactionUID", ""))
+    items = ds.get("ReferencedSOPSequence") or ()
+    if not transaction_uid or not items:
+        raise Failed(MISSING_ATTRIBUTE, "Transaction UID and Referenced SOP Sequence are needed")
+    if len(items) > MOST_OBJECTS:
+        raise Failed(RESOURCE_LIMITATION, f"at most {MOST_OBJECTS} objects of one transaction")
+    objects = tuple(
+        (str(i.get("ReferencedSOPClassUID", "")), str(i.get("ReferencedSOPInstanceUID", ""))) for i in items
+    )
+    uids = [transaction_uid, *(uid for pair in objects for uid in pair)]
+    if not all(uid and len(uid) <= 64 for uid in uids):
+        raise Failed(INVALID_ATTRIBUTE_VALUE, "a UID is empty or longer than 64")
+    return Asked(transaction_uid, objects)
+
+
+def report_of(asked: Asked, failed: Mapping[str, int]) -> tuple[int, Dataset]:
+    """(Event Type ID, report) of a whole request (PS3.4 J.3.3). failed: SOP Instance UID to Failure Reason"""
+    ds = Dataset()
+    ds.TransactionUID = asked.transaction_uid
+    done, lacking = [], []
+    for sop_class_uid, sop_instance_uid in asked.objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+        if sop_instance_uid in failed:
+            item.FailureReason = failed[sop_instance_uid]
+            lacking.append(item)
+        else:
+            done.append(item)
+    if done:
+        ds.ReferencedSOPSequence = Items(done)
+    if lacking:
+        ds.FailedSOPSequence = Items(lacking)
+    return (SOME_FAILED if lacking else ALL_COMMITTED), ds
 
 
 def serve(

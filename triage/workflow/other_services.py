@@ -13,7 +13,9 @@ from triage.dicom.handover import OtherServices, serving
 from triage.domain.errors import Refused
 from triage.log import get_logger
 from triage.store.database import Database
+from triage.store.spool import Spool
 from triage.workflow import evidence
+from triage.workflow.committing import CommitDesk
 from triage.workflow.complete import complete_series
 from triage.workflow.sending import settle_report
 from triage.workflow.site import Site, new_id
@@ -53,7 +55,7 @@ class EvidenceDesk:
 
 
 def other_services(
-    database: Database, site: Site, clock: Callable[[], datetime], wake: Wake, retrieve_url: str
+    database: Database, spool: Spool, site: Site, clock: Callable[[], datetime], wake: Wake, retrieve_url: str
 ) -> OtherServices:
     """retrieve_url  base of our DICOMweb, as others reach it"""
     desk = EvidenceDesk(database, site, clock, wake)
@@ -65,6 +67,6 @@ def other_services(
     return serving(
         mpps.service(desk.begin_step, desk.change_step),
         ian.service(desk.hear_notice),
-        commitment.service(hear_report),
+        commitment.service(hear_report, CommitDesk(database, spool, clock).take),
         ups.service(StepDesk(database, clock, retrieve_url)),
     )

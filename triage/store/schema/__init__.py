@@ -7,6 +7,7 @@ change have a `version` for optimistic locking. What each partial index serves i
 from triage.store.schema.access import idempotency, peer, proposal, session, token, user, view
 from triage.store.schema.alerting import alert, delivery, delivery_attempt, operator_notice, route
 from triage.store.schema.columns import UtcTime, metadata
+from triage.store.schema.commitment import commitment
 from triage.store.schema.evidence import listed_series, performed_step
 from triage.store.schema.fetching import prior_study, pull_cursor, pull_series
 from triage.store.schema.identity import identity_fact, patient_link, study_patient
@@ -27,6 +28,7 @@ __all__ = [
     "alert",
     "audit_event",
     "claim",
+    "commitment",
     "constancy_check",
     "delivery",
     "delivery_attempt",

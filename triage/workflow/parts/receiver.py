@@ -189,7 +189,9 @@ def _config(settings: Settings, desk: Desk, door: Door) -> ReceiverConfig:
             idle_seconds=dicom.idle_seconds,
             reserve_bytes=dicom.reserve_bytes,
         ),
-        others=other_services(desk.database, desk.site, clock, desk.waker.wake, retrieve_url(settings)),
+        others=other_services(
+            desk.database, desk.spool, desk.site, clock, desk.waker.wake, retrieve_url(settings)
+        ),
         seal=seal,
         take_up=take_up,
     )

@@ -17,6 +17,7 @@ from triage.workflow import budget, constancy
 from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
+from triage.workflow.committing import CommitmentReports, CommitmentThread
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.rejecting import read_notes
 from triage.workflow.relay import RouteThread, park_removed
@@ -126,8 +127,10 @@ def main() -> int:
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
     steps = StepEvents(database, settings, clock)
-    threads: list[RouteThread | ArchiveThread | StepEventsThread] = [
-        StepEventsThread(steps, lambda: clockwork.leads)
+    reports = CommitmentReports(database, Spool(settings.spool), settings, clock)
+    threads: list[RouteThread | ArchiveThread | StepEventsThread | CommitmentThread] = [
+        StepEventsThread(steps, lambda: clockwork.leads),
+        CommitmentThread(reports, lambda: clockwork.leads),
     ]
     for route in settings.routes:
         try:

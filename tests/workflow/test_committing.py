@@ -1,0 +1,181 @@
+"""Storage commitment as SCP: who asks whether we hold an object hears the truth, on one association or another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from tests.factories import NOON, Clock, an_arrival, digest_of, uid
+from tests.interop.programs import an_orthanc
+from tests.system.product import wait_until
+from tests.workflow.door import Door, open_door
+from triage.dicom import commitment
+from triage.dicom.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Report, read_report
+from triage.settings import Settings
+from triage.store import audit, peers, registration
+from triage.store.database import Database
+from triage.store.schema import commitment as commitment_table
+from triage.store.spool import Spool
+from triage.workflow import committing
+from triage.workflow.committing import CommitmentReports
+from triage.workflow.site import Site
+
+CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+
+
+def hold(database: Database, spool: Spool, number: int) -> str:
+    """An object in index and spool; its UID."""
+    arrival = an_arrival(modality="CT", instance=number)
+    with database.write() as tx:
+        registration.register(tx, arrival, "SITE", 10, NOON)
+    file = spool.path(arrival.digest)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"x")
+    return arrival.header.sop_instance_uid
+
+
+def request(transaction_uid: str, objects: Sequence[tuple[str, str]]) -> Dataset:
+    return commitment._request(transaction_uid, objects)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def door(database: Database, tmp_path: Path) -> Iterator[Door]:
+    with open_door(database, tmp_path, Site(), Clock()) as opened:
+        yield opened
+
+
+def ask(
+    door: Door, ds: Dataset, action: int = 1, instance: str = WELL_KNOWN_INSTANCE, wait: float = 8
+) -> tuple[int, list[Report]]:
+    """(status of the request, reports heard on its association)"""
+    heard, told = threading.Event(), []
+
+    def hear(event: evt.Event) -> tuple[int, None]:
+        told.append((event.event_type, read_report(event.event_information)))
+        heard.set()
+        return 0, None
+
+    with door.calling(STORAGE_COMMITMENT, evt_handlers=[(evt.EVT_N_EVENT_REPORT, hear)]) as association:
+        status, _ = association.send_n_action(ds, action, STORAGE_COMMITMENT, instance)
+        if status.Status == 0 and wait:
+            assert heard.wait(wait)
+    for kind, report in told:
+        assert kind == (2 if report.failed else 1)
+    return status.Status, [report for _, report in told]
+
+
+def test_what_we_hold_is_committed_on_the_association_that_asks(
+    database: Database, door: Door, spool: Spool
+) -> None:
+    ours = [hold(database, spool, n) for n in (1, 2)]
+    status, (report,) = ask(door, request("1.2.3", [(CT, u) for u in ours]))
+    assert status == 0
+    assert report == Report("1.2.3", frozenset(ours), {})
+    wait_until(lambda: _row(database)["told_at"] is not None, 5, "noted")
+    with database.read() as tx:
+        assert "commitment.told" in [e["act"] for e in audit.events(tx)]
+
+
+def test_of_the_rest_the_truth_is_told(
+    database: Database, door: Door, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "ON_THE_SAME_SECONDS", 0.3)
+    ours, gone = hold(database, spool, 1), hold(database, spool, 2)
+    spool.path(digest_of(gone)).unlink()  # indexed, and its bytes are lost
+    _, (report,) = ask(
+        door, request("1.2.3", [(CT, ours), (CT, gone), (CT, uid(9)), (MR, hold(database, spool, 3))])
+    )
+    assert report.committed == {ours}
+    assert report.failed == {gone: 0x0112, uid(9): 0x0112, uid(1, 1, 3): 0x0119}
+
+
+def test_what_is_indexed_a_moment_later_is_committed(database: Database, door: Door, spool: Spool) -> None:
+    late = uid(1, 1, 1)
+    timer = threading.Timer(0.6, hold, (database, spool, 1))
+    timer.start()
+    _, (report,) = ask(door, request("1.2.3", [(CT, late)]))
+    timer.join()
+    assert report.committed == {late}
+
+
+def test_requests_that_are_none_are_answered_with_their_status(
+    database: Database, door: Door, spool: Spool
+) -> None:
+    ours = hold(database, spool, 1)
+    whole = request("1.2.3", [(CT, ours)])
+    assert ask(door, whole, action=2)[0] == 0x0123
+    assert ask(door, whole, instance="1.2.9")[0] == 0x0112
+    assert ask(door, request("1.2.3", []))[0] == 0x0120
+    assert ask(door, request("", [(CT, ours)]))[0] == 0x0120
+    assert ask(door, request("1.2.3", [("", ours)]))[0] == 0x0106
+    assert ask(door, whole)[0] == 0
+    assert ask(door, request("1.2.3", [(CT, uid(9))]))[0] == 0x0110  # its UID stands for another request
+    assert len(ask(door, whole)[1]) == 1  # word for word again: told again
+
+
+def test_who_hangs_up_is_called_for_as_long_as_it_takes(
+    database: Database, door: Door, spool: Spool, tmp_path: Path
+) -> None:
+    ours = hold(database, spool, 1)
+    clock = Clock()
+    heard: list[Report] = []
+    reports = CommitmentReports(database, spool, Settings(home=tmp_path), clock)
+    assert ask(door, request("1.2.3", [(CT, ours)]), wait=0) == (0, [])
+    assert reports.turn() == 0  # the association has its time first
+    clock.advance(11)
+    assert reports.turn() == 1
+    assert "no peer has the AE title CT1" in _row(database)["detail"]
+    server = commitment.serve("127.0.0.1", 0, "CT1", lambda report: heard.append(report) is None)
+    try:
+        with database.write() as tx:
+            peers.add(tx, "CT", "CT1", "127.0.0.1", server.server_address[1], tls=False)
+        clock.advance(11)
+        assert reports.turn() == 1
+    finally:
+        server.shutdown()
+    assert heard == [Report("1.2.3", frozenset({ours}), {})]
+    assert _row(database)["told_at"] == clock()
+    clock.advance(31 * 86_400)
+    assert reports.turn() == 0
+
+
+@pytest.mark.interop
+def test_orthanc_asks_us_and_hears(database: Database, door: Door, spool: Spool, tmp_path: Path) -> None:
+    ours = hold(database, spool, 1)
+    clock = Clock()
+    reports = CommitmentReports(database, spool, Settings(home=tmp_path), clock)
+    with an_orthanc(tmp_path / "orthanc", door.port, web=False) as orthanc:
+        with database.write() as tx:
+            peers.add(tx, "ORTHANC", "ORTHANC", "127.0.0.1", orthanc.dicom_port, tls=False)
+        for wanted, end in (([ours], "Success"), ([ours, uid(9)], "Failure")):
+            body = {"DicomInstances": [{"SOPClassUID": CT, "SOPInstanceUID": u} for u in wanted]}
+            begun = httpx.post(
+                f"{orthanc.address}/modalities/triage/storage-commitment", json=body, timeout=20, trust_env=False
+            ).raise_for_status().json()  # fmt: skip
+
+            path = f"{orthanc.address}{begun['Path']}"
+
+            def state(path: str = path) -> str:
+                clock.advance(11)
+                reports.turn()
+                return str(httpx.get(path, timeout=10, trust_env=False).json()["Status"])
+
+            wait_until(lambda state=state: state() != "Pending", 30, "Orthanc hears")
+            assert state() == end
+
+
+def _row(database: Database) -> dict[str, Any]:
+    with database.read() as tx:
+        return dict(tx.execute(commitment_table.select()).mappings().one())
