@@ -8,7 +8,8 @@ import pytest
 
 from tests.factories import NOON
 from tests.workflow.desk import Desk
-from triage.detectors.releases import Release
+from tests.workflow.foreign import foreign_release
+from triage.detectors.releases import Release, active_release, load_release
 from triage.domain.errors import Refused
 from triage.domain.finding import Band, Finding
 from triage.store import releases
@@ -43,3 +44,26 @@ def test_a_release_that_knows_no_phantoms_is_held_to_its_own_answer() -> None:
     assert _as_accepted(found(0.13), accepted)[0]
     assert not _as_accepted(found(0.30), accepted)[0]
     assert not _as_accepted([], accepted)[0]
+
+
+def test_what_a_sites_own_release_says_to_the_phantom_is_put_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sees = "return Detection((Finding('effusion', 0.3, 0.25, Band.LOW, True),))"
+    made = foreign_release(tmp_path / "models", monkeypatch, sees)
+    assert acceptance.phantom_answer(made, "openvino", (tmp_path / "models",)) == {
+        "finding": "effusion", "probability": 0.25, "flagged": False,
+    }  # fmt: skip
+
+
+def test_a_release_that_refuses_the_phantom_is_refused_and_a_shipped_one_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = foreign_release(
+        tmp_path / "models", monkeypatch, "raise NotSuitableError(ReasonCode.LOW_QUALITY)", version="site-2"
+    )
+    with pytest.raises(Refused, match=r"does not accept the constancy phantom \(LOW_QUALITY\)"):
+        acceptance.phantom_answer(made, "openvino", (tmp_path / "models",))
+    acceptance.require_calibrated(made)
+    shipped = load_release(active_release("chest_xray"), verify=False)
+    assert acceptance.phantom_answer(shipped, "openvino", ()) is None

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from collections.abc import Callable, Iterator
 
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pynetdicom import AE, evt
+
+from tests.dicom.hospital import eventually
 from tests.factories import NOON
 from tests.workflow.desk import Desk
-from triage.dicom.mwl import Scheduled
-from triage.store import orders
+from triage.dicom.mwl import MODALITY_WORKLIST_FIND, Scheduled
+from triage.settings import DicomSettings, Settings
+from triage.store import orders, peers
 from triage.store.database import Database
-from triage.workflow.ordered import Unordered, fits, take
+from triage.workflow import ordered
+from triage.workflow.ordered import OrderThread, Unordered, fits, take
 
 ASKED = Unordered(1, "1.2.3", "A1", "P1")
 
@@ -57,3 +66,103 @@ def test_a_stat_order_lifts_its_study_and_is_taken_once(any_database: Database) 
     with any_database.read() as tx:
         assert orders.unordered(tx, NOON) == []
     assert desk.acts().count("order.received") == 1
+
+
+class Worklist:
+    """A department's worklist of pynetdicom: one entry, and what it was asked."""
+
+    def __init__(self, entry: Dataset) -> None:
+        self.entry = entry
+        self.asked: list[str] = []
+        ae = AE("WORKLIST")
+        ae.add_supported_context(MODALITY_WORKLIST_FIND)
+        self._server = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, self._find)]
+        )
+        self.port = self._server.server_address[1]
+
+    def _find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        self.asked.append(event.identifier.AccessionNumber)
+        if event.identifier.AccessionNumber == self.entry.AccessionNumber:
+            yield 0xFF00, self.entry
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def worklist(database: Database) -> Iterator[Worklist]:
+    entry, step = Dataset(), Dataset()
+    entry.AccessionNumber, entry.PatientID, entry.RequestedProcedurePriority = "A1", "P1", "STAT"
+    step.Modality = "DX"
+    entry.ScheduledProcedureStepSequence = Items([step])
+    made = Worklist(entry)
+    with database.write() as tx:
+        peers.add(tx, "RIS", "WORKLIST", "127.0.0.1", made.port, tls=False)
+    yield made
+    made.close()
+
+
+def orders_of(desk: Desk, peer: str = "RIS", may_ask: Callable[[], bool] = lambda: True) -> OrderThread:
+    return OrderThread(desk.database, Settings(dicom=DicomSettings(worklist=peer)), desk.clock, may_ask)
+
+
+def test_a_study_without_an_order_is_asked_about_three_times_and_then_left(
+    desk: Desk, worklist: Worklist
+) -> None:
+    thread = orders_of(desk)
+    assert thread.turn() == 0  # nothing came yet
+    desk.receive(study=1)
+    desk.receive(study=2)  # the worklist has none for it
+    assert [thread.turn(), thread.turn()] == [2, 0]
+    assert desk.item(1)["ordered_priority"] == "STAT" and desk.item(2)["ordered_priority"] == "ROUTINE"
+    for seconds in (60, 540, 59):
+        desk.clock.advance(seconds)
+        thread.turn()
+    assert worklist.asked == ["A1", "A2", "A2", "A2"]
+
+
+def test_orders_are_asked_for_only_while_this_process_may(
+    desk: Desk, worklist: Worklist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordered, "POLL_SECONDS", 0.01)
+    may, refused = threading.Event(), threading.Event()
+
+    def may_ask() -> bool:
+        refused.set()
+        return may.is_set()
+
+    desk.receive()
+    thread = orders_of(desk, may_ask=may_ask)
+    thread.start()
+    assert refused.wait(10) and worklist.asked == []
+    may.set()
+    eventually(lambda: desk.rows("order"))
+    thread.stopping.set()
+    thread.join(10)
+    assert not thread.is_alive() and desk.item()["ordered_priority"] == "STAT"
+
+
+@pytest.mark.parametrize(("bug", "said"), [(False, "peer.unreachable"), (True, "duty.failed")])
+def test_a_worklist_that_cannot_be_asked_is_said_and_ends_no_thread(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], bug: bool, said: str
+) -> None:
+    monkeypatch.setattr(ordered, "POLL_SECONDS", 0.01)
+    desk.receive()
+    thread = orders_of(desk, peer="nobody")
+    if bug:
+        thread._clock = lambda: None  # type: ignore[assignment,return-value]
+    told = ""
+
+    def heard() -> bool:
+        nonlocal told
+        out, err = capfd.readouterr()
+        told += out + err
+        return said in told
+
+    thread.start()
+    eventually(heard)
+    assert thread.is_alive()
+    thread.stopping.set()
+    thread.join(10)
+    assert not thread.is_alive()  # at once, though it would have waited half a minute

