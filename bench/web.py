@@ -94,6 +94,8 @@ def _server(home: Path, url: str) -> Iterator[tuple[str, psutil.Process]]:
         )
     try:
         yield _address(log, process), psutil.Process(process.pid)
+    except httpx.HTTPStatusError as error:
+        raise SystemExit(f"{error}\n{log.read_text()[-4000:]}") from error
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

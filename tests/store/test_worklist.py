@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event
@@ -111,6 +112,21 @@ def test_what_runs_and_alarms_is_found_by_its_partial_index(database: Database) 
         for statement, values in looked:
             plan = " ".join(row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
             assert "INDEX run_open" in plan or "INDEX alert_alive" in plan
+
+
+def test_how_fast_the_disk_fills_is_told_from_the_newest_images(
+    any_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        add_item(any_database, f"inflow {number}")  # 1,000 bytes each
+    week, day = NOON - timedelta(days=7), NOON + timedelta(days=1)
+    with any_database.read() as tx:
+        assert reading.bytes_a_day(tx, week, NOON) == pytest.approx(1000)
+        assert reading.bytes_a_day(tx, day, day) == 0
+        monkeypatch.setattr(
+            reading, "INFLOW_IMAGES", 3
+        )  # more came than are looked at: over the time of those
+        assert reading.bytes_a_day(tx, week, day) == pytest.approx(3000)
 
 
 def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:

@@ -30,7 +30,7 @@ class Bar:
 
 def intervals(title: str, bars: Sequence[Bar], *, most: float = 1.0) -> str:
     """Shares with their intervals, one below the other; a bar without value shows its text alone."""
-    row, left, right = 26, 270, 150
+    row, left, right = 26, 310, 150
     height = row * len(bars) + 34
     scale = (WIDTH - left - right) / most
     parts = []

@@ -263,7 +263,7 @@ def bytes_a_day(tx: Connection, since: datetime, now: datetime) -> float:
     if not count:
         return 0.0
     begin = oldest if count == INFLOW_IMAGES else since
-    return float(total / max((now - begin) / timedelta(days=1), 1 / 24))
+    return int(total) / max((now - begin) / timedelta(days=1), 1 / 24)
 
 
 def analysis_seconds(tx: Connection, since: datetime, limit: int = 2000) -> list[float]:
