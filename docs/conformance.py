@@ -98,7 +98,7 @@ def statement() -> str:
                 ("Modality Worklist", mwl.MODALITY_WORKLIST_FIND, "studies without an order (`dicom.worklist`)"),
                 ("Storage", "as created, below", "each `[[outlets]]` by C-STORE"),
                 ("Storage Commitment Push Model", commitment.STORAGE_COMMITMENT, "each outlet with `commitment = true`"),
-                ("Unified Procedure Step - Pull", ups.PULL, "work items of each `[[perform]]`, as performer"),
+                ("Unified Procedure Step - Pull", ups.PULL, "work items of each `[[perform]]` with `by = \"dimse\"`"),
                 ("Unified Procedure Step - Event (as its SCP)", UPS_EVENT, "each AE that subscribed and is a peer"),
             ],
         ),
@@ -133,7 +133,9 @@ def statement() -> str:
                 if r.path.startswith("/dicom-web")
             ],
         ),
-        "As client: STOW-RS and QIDO-RS (a test of the peer) to each outlet with `by = \"stow\"`.",
+        "As client: STOW-RS and QIDO-RS (a test of the peer) to each outlet with `by = \"stow\"`; UPS-RS as performer "
+        "(search, retrieve, change state, update) of each `[[perform]]` with `by = \"rs\"`; QIDO-RS and WADO-RS of each "
+        "`[[pull]]` with `method = \"wado\"`.",
         "## Security",
         f"TLS by BCP 195 (PS3.15 B.12): 1.2 with `{associate.CIPHERS}` and 1.3. Peers' certificates are verified against "
         "`dicom.tls_ca`; we show `dicom.tls_certificate`. DICOMweb: bearer tokens with scopes, TLS by a proxy in front.",

@@ -276,12 +276,23 @@ class PerformSettings(_Table):
     """[[perform]]: a UPS server whose work items we perform."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
-    peer: Annotated[str, Field(min_length=1, max_length=40)]  # of `triage peer add`; asked by C-FIND
+    by: Literal["dimse", "rs"] = "dimse"
+    peer: Annotated[str, Field(max_length=40)] = ""  # dimse: of `triage peer add`; asked by C-FIND
+    url: str = ""  # rs: base of its DICOMweb, up to what stands before /workitems
+    token_file: Path | None = None  # rs: sent as Bearer
     codes: tuple[str, ...] = ("110004", "110003")  # Scheduled Workitem Codes: CAD, detection and diagnosis
     pull: str = ""  # name of the [[pull]] that fetches images that are not here; "": they are sent to us
     interval_seconds: Seconds = 15.0
     patience_minutes: Annotated[float, Field(gt=0)] = 60.0  # then what is not done is given back
     timeout_seconds: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> PerformSettings:
+        if self.by == "rs" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"perform {self.name}: by rs it needs url, http:// or https://")
+        if self.by == "dimse" and not self.peer:
+            raise ValueError(f"perform {self.name}: by dimse it needs peer")
+        return self
 
 
 DEFAULT_LADDER = (  # ux 9

@@ -100,7 +100,9 @@ def test_a_step_is_claimed_reported_and_read(viewer: FlaskClient, signed_in: Sig
     assert put_state(viewer, uid, "COMPLETED", OTHER).status_code == 400
     url = f"/dicom-web/workitems/{uid}"
     assert viewer.post(f"{url}?{OTHER}", json=performed(), content_type=JSON_TYPE).status_code == 400
-    assert viewer.post(f"{url}?{MINE}", json=performed(), content_type=JSON_TYPE).status_code == 200
+    in_body = [{**performed()[0], "00081195": {"vr": "UI", "Value": [MINE]}}]
+    for query, body in ((f"?{MINE}", performed()), (f"?transaction={MINE}", performed()), ("", in_body)):
+        assert viewer.post(f"{url}{query}", json=body, content_type=JSON_TYPE).status_code == 200
     assert put_state(viewer, uid, "COMPLETED").status_code == 200
     said = viewer.get(url).json[0]
     assert value(said, "00741000") == "COMPLETED" and value(said, "00741216")["00404019"]

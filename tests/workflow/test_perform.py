@@ -1,11 +1,14 @@
-"""Work items of an outside UPS server (pynetdicom): claimed once, performed, and ended, over restarts."""
+"""Work items of an outside UPS server, by DIMSE or UPS-RS: claimed once, performed, and ended, over restarts."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from pydicom.dataset import Dataset
@@ -26,19 +29,12 @@ CAD = "110004"
 
 
 class Manager:
-    """A UPS server of a few lines that keeps to the rules of claims and final states."""
+    """A UPS server of a few lines that keeps to the rules of claims and final states; how it is asked is a subclass's."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Dataset] = {}
         self.claims: dict[str, str] = {}
         self.forgets_to_answer = 0  # claims that are taken and answered as if they had failed
-        ae = AE("MANAGER")
-        ae.add_supported_context(PULL)
-        handlers = [
-            (evt.EVT_C_FIND, self.find), (evt.EVT_N_GET, self.get), (evt.EVT_N_SET, self.set),
-            (evt.EVT_N_ACTION, self.act),
-        ]  # fmt: skip
-        self.server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
 
     def add(
         self, number: int, *, code: str = CAD, series: object = 1, instances: int = 1, study: object = 1
@@ -55,48 +51,137 @@ class Manager:
         self.steps[ds.SOPInstanceUID] = ds
         return str(ds.SOPInstanceUID)
 
+    def in_state(self, wanted: str) -> list[Dataset]:
+        return [ds for ds in list(self.steps.values()) if ds.ProcedureStepState == wanted]
+
+    def set_values(self, step: str, said: Dataset) -> int:
+        if self.claims.get(step) != said.TransactionUID:
+            return 0xC301
+        del said.TransactionUID
+        self.steps[step].update(said)
+        return 0
+
+    def set_state(self, step: str, said: Dataset) -> int:
+        ds = self.steps[step]
+        if said.ProcedureStepState == "IN PROGRESS":
+            if ds.ProcedureStepState != "SCHEDULED":
+                return 0xC302
+            self.claims[step] = said.TransactionUID
+        elif self.claims.get(step) != said.TransactionUID:
+            return 0xC301
+        elif (
+            said.ProcedureStepState == "COMPLETED"
+            and "UnifiedProcedureStepPerformedProcedureSequence" not in ds
+        ):
+            return 0xC304
+        ds.ProcedureStepState = said.ProcedureStepState
+        return 0
+
+    def forgets(self) -> bool:
+        forgets = self.forgets_to_answer > 0
+        self.forgets_to_answer -= forgets
+        return forgets
+
+
+class DimseManager(Manager):
+    def __init__(self) -> None:
+        super().__init__()
+        ae = AE("MANAGER")
+        ae.add_supported_context(PULL)
+        handlers = [
+            (evt.EVT_C_FIND, self.find), (evt.EVT_N_GET, self.get), (evt.EVT_N_SET, self.set),
+            (evt.EVT_N_ACTION, self.act),
+        ]  # fmt: skip
+        self.server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.address = {"peer": "ris"}
+
     def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
-        wanted = event.identifier.ProcedureStepState
-        for ds in list(self.steps.values()):
-            if ds.ProcedureStepState == wanted:
-                yield 0xFF00, ds
+        for ds in self.in_state(event.identifier.ProcedureStepState):
+            yield 0xFF00, ds
 
     def get(self, event: Any) -> tuple[int, Dataset | None]:
         ds = self.steps.get(str(event.request.RequestedSOPInstanceUID))
         return (0, ds) if ds is not None else (0xC307, None)
 
     def set(self, event: Any) -> tuple[int, None]:
-        step, said = str(event.request.RequestedSOPInstanceUID), event.modification_list
-        if self.claims.get(step) != said.TransactionUID:
-            return 0xC301, None
-        del said.TransactionUID
-        self.steps[step].update(said)
-        return 0, None
+        return self.set_values(str(event.request.RequestedSOPInstanceUID), event.modification_list), None
 
     def act(self, event: Any) -> tuple[int, None]:
-        step, said = str(event.request.RequestedSOPInstanceUID), event.action_information
-        ds = self.steps[step]
-        if said.ProcedureStepState == "IN PROGRESS":
-            if ds.ProcedureStepState != "SCHEDULED":
-                return 0xC302, None
-            self.claims[step] = said.TransactionUID
-        elif self.claims.get(step) != said.TransactionUID:
-            return 0xC301, None
-        elif (
-            said.ProcedureStepState == "COMPLETED"
-            and "UnifiedProcedureStepPerformedProcedureSequence" not in ds
-        ):
-            return 0xC304, None
-        ds.ProcedureStepState = said.ProcedureStepState
-        if self.forgets_to_answer:
-            self.forgets_to_answer -= 1
+        status = self.set_state(str(event.request.RequestedSOPInstanceUID), event.action_information)
+        if self.forgets():
             event.assoc.abort()
-        return 0, None
+        return status, None
 
 
-@pytest.fixture
-def manager() -> Iterator[Manager]:
-    made = Manager()
+class WebManager(Manager):
+    """As UPS-RS origin server (PS3.18 11): pages of two, and errors by HTTP's numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        manager = self
+
+        class Asked(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                manager.asked.append(self.headers.get("Authorization", ""))
+                path, _, query = self.path.partition("?")
+                step = path.removeprefix("/dicom-web/workitems").strip("/")
+                if step:
+                    ds = manager.steps.get(step)
+                    return self.answer(*((200, [ds]) if ds is not None else (404, [])))
+                asked = parse_qs(query)
+                found = manager.in_state(asked["ProcedureStepState"][0])[int(asked["offset"][0]) :]
+                return self.answer(206 if len(found) > 2 else 200 if found else 204, found[:2])
+
+            def do_POST(self) -> None:
+                path, _, query = self.path.partition("?")
+                said = self.said()
+                assert parse_qs(query)["transaction"] == [said.TransactionUID]
+                self.judged(manager.set_values(path.rpartition("/")[2], said))
+
+            def do_PUT(self) -> None:
+                status = manager.set_state(self.path.split("/")[-2], self.said())
+                if manager.forgets():
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                self.judged(status)
+
+            def said(self) -> Dataset:
+                assert self.headers["Content-Type"] == "application/dicom+json"
+                if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                    body = b""
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
+                else:
+                    body = self.rfile.read(int(self.headers["Content-Length"]))
+                return Dataset.from_json(json.loads(body)[0])
+
+            def judged(self, status: int) -> None:
+                self.answer(200 if status == 0 else 409 if status == 0xC302 else 400, [])
+
+            def answer(self, status: int, found: list[Dataset]) -> None:
+                body = json.dumps([ds.to_json_dict() for ds in found]).encode() if found else b""
+                self.send_response(status)
+                self.send_header("Content-Type", "application/dicom+json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{self.server.server_address[1]}/dicom-web"
+        self.address = {"by": "rs", "url": url}
+
+
+@pytest.fixture(params=[DimseManager, WebManager])
+def manager(request: pytest.FixtureRequest) -> Iterator[Manager]:
+    made = request.param()
     yield made
     made.server.shutdown()
 
@@ -105,11 +190,11 @@ def manager() -> Iterator[Manager]:
 def performer(desk: Desk, manager: Manager, tmp_path: Path) -> Performer:
     with desk.database.write() as tx:
         peers.add(tx, "ris", "MANAGER", "127.0.0.1", manager.server.server_address[1], tls=False)
-    return a_performer(desk, tmp_path)
+    return a_performer(desk, tmp_path, manager)
 
 
-def a_performer(desk: Desk, home: Path, **values: Any) -> Performer:
-    config = PerformSettings(name="ris", peer="ris", timeout_seconds=5, **values)
+def a_performer(desk: Desk, home: Path, manager: Manager, **values: Any) -> Performer:
+    config = PerformSettings(name="ris", timeout_seconds=5, **manager.address, **values)
     pull = (PullSettings(name="main", peer="PACS"),)
     return Performer(desk.database, Settings(home=home, pull=pull, perform=(config,)), config, desk.clock)
 
@@ -153,6 +238,45 @@ def test_a_step_is_claimed_performed_and_completed_with_its_outputs(
     assert [r["state"] for r in desk.rows("task")] == ["completed"]
 
 
+def test_more_steps_than_a_page_and_a_server_that_wants_a_token(desk: Desk, tmp_path: Path) -> None:
+    manager = WebManager()
+    try:
+        secret = tmp_path / "token"
+        secret.write_text("s3cret")
+        steps = {manager.add(n) for n in range(5)}
+        a_performer(desk, tmp_path, manager, token_file=secret).turn()
+        assert {r["sop_instance_uid"]: r["state"] for r in desk.rows("task")} == dict.fromkeys(
+            steps, "claimed"
+        )
+        assert set(manager.asked) == {"Bearer s3cret"}
+    finally:
+        manager.server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "body"), [(401, b""), (500, b""), (200, b"<html>"), (200, b'[{"x": 1}]')])
+def test_a_web_server_that_is_none_is_waited_for(
+    desk: Desk, tmp_path: Path, status: int, body: bytes
+) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    manager = WebManager()
+    manager.server.RequestHandlerClass = Odd
+    try:
+        with pytest.raises(Unavailable, match="answer"):
+            a_performer(desk, tmp_path, manager).turn()
+        assert desk.rows("task") == []
+    finally:
+        manager.server.shutdown()
+
+
 def test_another_performer_was_faster(desk: Desk, manager: Manager, performer: Performer) -> None:
     step = manager.add(1)
     performer.turn()  # ours now
@@ -172,10 +296,10 @@ def test_a_claim_whose_answer_was_lost_is_still_ours_after_a_restart(
 ) -> None:
     step = manager.add(1)
     manager.forgets_to_answer = 1
-    with pytest.raises(Exception, match="answering"):
+    with pytest.raises(Exception, match="answer"):
         performer.turn()
     assert desk.rows("task")[0]["state"] == "wanted"
-    again = a_performer(desk, tmp_path)
+    again = a_performer(desk, tmp_path, manager)
     turn(desk, again)
     assert desk.rows("task")[0]["state"] == "claimed"
     assert manager.claims[step] == desk.rows("task")[0]["transaction_uid"]
@@ -185,7 +309,7 @@ def test_what_is_missing_is_fetched_and_given_back_when_it_never_comes(
     desk: Desk, manager: Manager, performer: Performer, tmp_path: Path
 ) -> None:
     step = manager.add(1, instances=3)
-    asking = a_performer(desk, tmp_path, pull="main", patience_minutes=5)
+    asking = a_performer(desk, tmp_path, manager, pull="main", patience_minutes=5)
     turn(desk, asking)
     turn(desk, asking)
     with desk.database.read() as tx:
@@ -245,7 +369,7 @@ def test_a_step_without_a_list_of_its_images_means_the_whole_study(
 ) -> None:
     step = manager.add(1)
     del manager.steps[step].InputInformationSequence
-    asking = a_performer(desk, tmp_path, pull="main")
+    asking = a_performer(desk, tmp_path, manager, pull="main")
     turn(desk, asking)
     turn(desk, asking)
     with desk.database.read() as tx:

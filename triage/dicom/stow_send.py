@@ -43,7 +43,7 @@ def store(service: Service, files: Sequence[tuple[str, Path]]) -> list[SendResul
         "Accept": "application/dicom+json",
         "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
     }
-    status, body = _request(service, "POST", "/studies", headers, _parts(boundary, [p for _, p in files]))
+    status, body = request(service, "POST", "/studies", headers, _parts(boundary, [p for _, p in files]))
     if status in _REFUSED and not body.strip().startswith(b"{"):
         return [SendResult(p, CANNOT_UNDERSTAND, f"HTTP {status}: {_REFUSED[status]}") for _, p in files]
     if status not in (200, 202, 409, 400):
@@ -55,14 +55,15 @@ def store(service: Service, files: Sequence[tuple[str, Path]]) -> list[SendResul
 def answers_queries(service: Service) -> None:
     """QIDO-RS for one study. raises Unavailable when the server does not answer it."""
     headers = {"Accept": "application/dicom+json"}
-    status, _ = _request(service, "GET", "/studies?limit=1", headers, None)
+    status, _ = request(service, "GET", "/studies?limit=1", headers, None)
     if status not in (200, 204):
         raise Unavailable(f"QIDO-RS at {service.url} answered HTTP {status}")
 
 
-def _request(
+def request(
     service: Service, method: str, path: str, headers: dict[str, str], content: Iterator[bytes] | None
 ) -> tuple[int, bytes]:
+    """(HTTP status, body) of one request. raises Unavailable without an answer, or with one that is too long"""
     if service.token:
         headers = {**headers, "Authorization": f"Bearer {service.token}"}
     try:

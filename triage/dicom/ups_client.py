@@ -56,7 +56,7 @@ class UpsServer:
             for number, (status, ds) in enumerate(association.send_c_find(query, PULL)):
                 if "Status" not in status or number >= MOST_ANSWERS:
                     break
-                if status.Status in (PENDING, PENDING_SOME_KEYS) and ds is not None and _fits(ds, codes):
+                if status.Status in (PENDING, PENDING_SOME_KEYS) and ds is not None and fits(ds, codes):
                     found.append(str(ds.SOPInstanceUID)[:64])
         return found
 
@@ -66,15 +66,7 @@ class UpsServer:
             status, ds = association.send_n_get([], UPS_PUSH, uid, meta_uid=PULL)
         if _status(status, self._remote.where) != 0 or ds is None:
             return None
-        series: dict[str, tuple[str, ...]] = {}
-        study = str(ds.get("StudyInstanceUID") or "")
-        for item in ds.get("InputInformationSequence") or ():
-            study = str(item.get("StudyInstanceUID") or study)
-            named = [str(s.ReferencedSOPInstanceUID)[:64] for s in item.get("ReferencedSOPSequence") or ()]
-            key = str(item.get("SeriesInstanceUID") or "")[:64]
-            if key:
-                series[key] = (*series.get(key, ()), *named[:MOST_INSTANCES])
-        return Inputs(study[:64], series)
+        return inputs_of(ds)
 
     def move(self, uid: str, transaction_uid: str, state: str) -> int:
         """Claim (IN PROGRESS) or end (COMPLETED, CANCELED); the status that it was answered with."""
@@ -142,7 +134,21 @@ def _output(output: Output) -> Dataset:
     return item
 
 
-def _fits(ds: Dataset, codes: Sequence[str]) -> bool:
+def inputs_of(ds: Dataset) -> Inputs:
+    """What a work item is to be performed on (Input Information Sequence (0040,4021))."""
+    series: dict[str, tuple[str, ...]] = {}
+    study = str(ds.get("StudyInstanceUID") or "")
+    for item in ds.get("InputInformationSequence") or ():
+        study = str(item.get("StudyInstanceUID") or study)
+        named = [str(s.ReferencedSOPInstanceUID)[:64] for s in item.get("ReferencedSOPSequence") or ()]
+        key = str(item.get("SeriesInstanceUID") or "")[:64]
+        if key:
+            series[key] = (*series.get(key, ()), *named[:MOST_INSTANCES])
+    return Inputs(study[:64], series)
+
+
+def fits(ds: Dataset, codes: Sequence[str]) -> bool:
+    """A work item that has a name and one of these workitem codes."""
     said = [str(item.get("CodeValue") or "") for item in ds.get("ScheduledWorkitemCodeSequence") or ()]
     return bool(ds.get("SOPInstanceUID")) and not set(codes).isdisjoint(said)
 

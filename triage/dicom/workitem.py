@@ -85,15 +85,24 @@ def event(number: int, sop_instance_uid: str, kind: int, data: Mapping[str, Any]
     }
 
 
+_TRANSACTION = "00081195"
+
+
 def asked_state(document: Any) -> tuple[str, str]:
     """(Procedure Step State, Transaction UID) of a Change State body. raises Refused."""
     said = _one(document)
     return _text(said, STATE), _text(said, TRANSACTION)
 
 
+def transaction_of(document: Any) -> str:
+    """The Transaction UID that stands in the body of an update, as some clients have it; "" where none does."""
+    values = _one(document).get(_TRANSACTION, {}).get("Value")
+    return str(values[0]) if isinstance(values, list) and values else ""
+
+
 def performed(document: Any) -> dict[str, Any]:
     """What an update sets, as DICOM JSON. raises Refused for what is no data set or is not a performer's to set."""
-    said = _one(document)
+    said = {tag: value for tag, value in _one(document).items() if tag != _TRANSACTION}
     foreign = set(said) - _SETTABLE
     if foreign & _NOT_PERFORMERS:
         raise Refused("the state changes by PUT .../state alone")

@@ -88,10 +88,13 @@ def change_state(call: Call, uid: str) -> Response:
 
 
 def update(call: Call, uid: str) -> Response:
-    """Progress, and what was performed. The Transaction UID is the query, as in ?1.2.3 or ?transaction-uid=1.2.3."""
-    said = dataset.performed(_body())
+    """Progress, and what was performed. The Transaction UID: ?1.2.3, ?transaction=, ?transaction-uid= or in the body."""
+    body = _body()
+    in_body = dataset.transaction_of(body)
+    said = dataset.performed(body)
     raw = request.query_string.decode("ascii", "replace")
-    transaction_uid = request.args.get("transaction-uid", "" if "=" in raw else raw)
+    named = request.args.get("transaction-uid") or request.args.get("transaction") or in_body
+    transaction_uid = named or ("" if "=" in raw else raw)
 
     def act(tx: Connection) -> Response:
         workitems.note(tx, uid, transaction_uid, said, call.now)

@@ -18,6 +18,7 @@ from triage.dicom.objects.common import series_instance_uid
 from triage.dicom.objects.items import Code
 from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.dicom.ups_client import Output, UpsServer, cancellation, performed, progress
+from triage.dicom.ups_web import UpsWeb
 from triage.domain.errors import TriageError
 from triage.domain.performing import REASONS, Next, Step, next_step
 from triage.domain.run import RunState
@@ -28,7 +29,7 @@ from triage.store.database import Database
 from triage.store.dispatches import NOTE
 from triage.store.runs import SHADOW
 from triage.workflow.publish import key_at
-from triage.workflow.remotes import find_peer, remote_of
+from triage.workflow.remotes import find_peer, remote_of, web_service
 
 WARNINGS = (0xB304, 0xB305, 0xB306)  # it was so already
 log = get_logger()
@@ -43,9 +44,7 @@ class Performer:
         self._database, self._settings, self.config, self._clock = database, settings, config, clock
 
     def turn(self) -> None:
-        with self._database.read() as tx:
-            peer = find_peer(tx, self.config.peer)
-        server = UpsServer(remote_of(self._settings, peer, self.config.timeout_seconds))
+        server = self._server()
         found = server.scheduled(self.config.codes)
         with self._database.write() as tx:
             for uid in found:
@@ -55,7 +54,17 @@ class Performer:
         for row in due:
             (self._claim if row["state"] == "wanted" else self._go_on)(server, row)
 
-    def _claim(self, server: UpsServer, row: dict[str, Any]) -> None:
+    def _server(self) -> UpsServer | UpsWeb:
+        c = self.config
+        if c.by == "rs":
+            return UpsWeb(
+                web_service(self._settings, f"perform {c.name}", c.url, c.token_file, c.timeout_seconds)
+            )
+        with self._database.read() as tx:
+            peer = find_peer(tx, c.peer)
+        return UpsServer(remote_of(self._settings, peer, c.timeout_seconds))
+
+    def _claim(self, server: UpsServer | UpsWeb, row: dict[str, Any]) -> None:
         uid, transaction = row["sop_instance_uid"], row["transaction_uid"]
         with self._database.write() as tx:
             tasks.change(tx, row["id"], attempts=row["attempts"] + 1)
@@ -75,7 +84,7 @@ class Performer:
             )  # fmt: skip
             audit.append(tx, now, "triage", "task.claimed", "workitem", uid, {"server": self.config.name})
 
-    def _go_on(self, server: UpsServer, row: dict[str, Any]) -> None:
+    def _go_on(self, server: UpsServer | UpsWeb, row: dict[str, Any]) -> None:
         now = self._clock()
         with self._database.write() as tx:
             step, made = self._look(tx, row, now)

@@ -17,7 +17,6 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.dicom import commitment, stow_send
-from triage.dicom.associate import client_context
 from triage.dicom.commitment import Report
 from triage.dicom.objects.kinds import SOP_CLASSES
 from triage.dicom.send import SendResult, send_to
@@ -35,7 +34,7 @@ from triage.settings import OutletSettings, Settings
 from triage.store import audit, dispatches, outputs
 from triage.store.database import Database
 from triage.store.dispatches import Due
-from triage.workflow.remotes import find_peer, remote_of
+from triage.workflow.remotes import find_peer, remote_of, web_service
 from triage.workflow.taking_back import take_back
 
 BATCH = 20
@@ -251,19 +250,8 @@ class SenderThread(threading.Thread):
 
 def service_of(settings: Settings, outlet: OutletSettings) -> stow_send.Service:
     """raises Misconfigured when the token or our TLS files cannot be read."""
-    d = settings.dicom
-    token = ""
-    if outlet.token_file is not None:
-        try:
-            token = outlet.token_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise Misconfigured(f"outlet {outlet.peer}: {outlet.token_file}: {error.strerror}") from error
-    own = outlet.url.startswith("https:") and d.tls_ca is not None
-    return stow_send.Service(
-        url=outlet.url,
-        token=token,
-        timeout_seconds=outlet.timeout_seconds,
-        tls=client_context(d.tls_certificate, d.tls_key, d.tls_ca) if own else None,
+    return web_service(
+        settings, f"outlet {outlet.peer}", outlet.url, outlet.token_file, outlet.timeout_seconds
     )
 
 
