@@ -11,13 +11,15 @@ import numpy as np
 import openjpeg
 import pytest
 from numpy.typing import NDArray
-from pydicom.encaps import encapsulate
-from pydicom.uid import UID, RLELossless
+from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.uid import UID, JPEGLSLossless, RLELossless
 
 from tests.dicom import builders
+from triage.dicom import services
 from triage.dicom.elements import Elements
 from triage.dicom.grayscale import Coding, grey_table
 from triage.dicom.header import read_header
+from triage.dicom.incoming import part10_preamble
 from triage.dicom.pixels import Decoder
 from triage.dicom.text import Values
 from triage.domain.errors import Refused
@@ -158,11 +160,52 @@ def test_pixels_that_do_not_add_up_are_refused_with_their_reason(
     assert reason(decoder, builders.save(builders.film(**changes), tmp_path / "x.dcm")) is code
 
 
-def test_an_unknown_compression_is_said_to_be_unknown(decoder: Decoder, tmp_path: Path) -> None:
+REFUSED = (  # standards 5.1: parts of other objects, moving pictures, streams
+    *(".4.92", ".4.93", ".4.94", ".4.95", ".4.204", ".4.205", ".7.1", ".7.2", ".7.3"),
+    *(f".4.{n}" for n in range(100, 109)), *(f".4.{n}.1" for n in range(100, 107)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", REFUSED)
+def test_what_cannot_be_decoded_is_refused_at_the_door_and_said_to_be_unknown(
+    suffix: str, decoder: Decoder, tmp_path: Path
+) -> None:
+    syntax = UID(f"1.2.840.10008.1.2{suffix}")
+    assert syntax not in services.TRANSFER_SYNTAXES
     ds = builders.film()
     ds.add_new(0x7FE00010, "OB", encapsulate([b"\0" * 100]))
-    path = builders.save(ds, tmp_path / "x.dcm", UID("1.2.840.10008.1.2.4.100"))
+    data = builders.save(ds, tmp_path / "x.dcm", JPEGLSLossless).read_bytes()
+    path = tmp_path / "x.dcm"
+    meta = 144 + int.from_bytes(data[140:144], "little")
+    path.write_bytes(part10_preamble(ds.SOPClassUID, ds.SOPInstanceUID, syntax) + data[meta:])
     assert reason(decoder, path) is ReasonCode.UNSUPPORTED_SYNTAX
+
+
+@pytest.mark.parametrize("table", ["none", "basic", "extended"])
+def test_frames_in_fragments_are_found_by_table_or_by_where_a_stream_begins(
+    table: str, decoder: Decoder, tmp_path: Path
+) -> None:
+    """PS3.5 A.4: a frame may be cut into fragments; standards 5.1: without a table markers tell."""
+    ds = builders.film(NumberOfFrames=3)
+    frames = [builders.pixels(builders.film()) + np.uint16(k) for k in range(3)]
+    streams = [bytes(imagecodecs.jpegls_encode(f)) for f in frames]
+    if table == "extended":
+        content, ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths = encapsulate_extended(streams)
+    else:
+        content = encapsulate(streams, fragments_per_frame=3, has_bot=table == "basic")
+    ds.add_new(0x7FE00010, "OB", content)
+    path = builders.save(ds, tmp_path / "x.dcm", JPEGLSLossless)
+    header = read_header(path)
+    assert decoder.samples(path, header, [2, 0, 1]) == [frames[k].tobytes() for k in (2, 0, 1)]
+
+
+def test_fragments_that_make_another_number_of_frames_are_corrupt(decoder: Decoder, tmp_path: Path) -> None:
+    ds = builders.film(NumberOfFrames=3)
+    stream = bytes(imagecodecs.jpegls_encode(builders.pixels(builders.film())))
+    ds.add_new(0x7FE00010, "OB", encapsulate([stream, stream], fragments_per_frame=2, has_bot=False))
+    path = builders.save(ds, tmp_path / "x.dcm", JPEGLSLossless)
+    with pytest.raises(NotSuitableError, match="4 fragments do not make 3 frames"):
+        decoder.samples(path, read_header(path), [0])
 
 
 def volume_of(decoder: Decoder, paths: list[Path]) -> Volume:
