@@ -12,7 +12,7 @@ import pytest
 from tests.web.seed import Sown, flag, pneumothorax, sow
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import PriorityClass
-from triage.store import alerts, audit, reading, studies, worklist
+from triage.store import alerts, audit, events, reading, studies, worklist
 from triage.workflow import read
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -130,6 +130,21 @@ def test_a_claim_lost_in_the_same_instant_is_held(sown: Sown, monkeypatch: pytes
     with pytest.raises(read.Held):
         do(sown, read.claim, uid, "ann", NOW)
     assert do(sown, read.next_study, "ann", NOW) is None
+
+
+def test_a_held_study_is_asked_for_and_the_asker_hears_when_it_is_free(sown: Sown) -> None:
+    uid = sown.add()
+    with pytest.raises(Refused, match="nobody else holds"):
+        do(sown, read.ask, uid, "ben", NOW)
+    do(sown, read.claim, uid, "ann", NOW)
+    with pytest.raises(Refused, match="nobody else holds"):
+        do(sown, read.ask, uid, "ann", NOW)
+    do(sown, read.ask, uid, "ben", NOW)
+    do(sown, read.release, uid, "ann", NOW)
+    assert acts(sown, uid)[-2:] == ["study.asked_for", "study.released"]
+    with sown.database.read() as tx:
+        told = [e.data for e in events.since(tx, 0)]
+    assert any(d.get("free_for") == ["ben"] for d in told)
 
 
 def test_next_is_the_best_free_study(sown: Sown) -> None:

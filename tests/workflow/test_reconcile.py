@@ -232,3 +232,20 @@ def test_patients_are_forgotten_with_their_merges_once_nobody_needs_them(any_des
         removal.remove(tx, 1)
         assert removal.forget_patients(tx, NOON + timedelta(days=1)) == 2
     assert desk.rows("patient") == [] and desk.rows("identity_fact") == []
+
+
+def test_a_move_that_says_nothing_is_refused_and_one_said_twice_is_done_once(desk: Desk) -> None:
+    desk.flagged(a_finding())
+    uid = study(desk)["study_instance_uid"]
+    with pytest.raises(Refused, match="neither was named"):
+        move(desk, uid)
+    assert move(desk, uid, patient=who(7)).study_ids == (1,)
+    assert not move(desk, uid, patient=who(7)).new
+    assert desk.acts().count("study.moved") == 1
+
+
+def test_a_move_to_where_the_study_is_tells_nobody(desk: Desk) -> None:
+    desk.flagged(a_finding())
+    deliver(desk)
+    assert move(desk, study(desk)["study_instance_uid"], patient=who(1)).study_ids == ()
+    assert deliver(desk) == [] and [a["state"] for a in desk.alerts()] == ["open"]

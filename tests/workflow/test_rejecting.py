@@ -15,12 +15,13 @@ from tests.factories import a_finding, a_header, an_arrival, uid
 from tests.workflow.desk import Desk
 from triage.dicom.rejection import KEY_OBJECT_SELECTION, read_rejection
 from triage.domain.errors import Refused
-from triage.domain.rejection import Reason, heaviest
-from triage.store import audit, holdings, rejections, worklist
+from triage.domain.rejection import Reason, Rejection, heaviest
+from triage.store import audit, holdings, pulls, rejections, worklist
 from triage.store.schema import delivery
 from triage.store.spool import Spool
+from triage.workflow import read
 from triage.workflow.intake import intake
-from triage.workflow.rejecting import read_notes
+from triage.workflow.rejecting import read_notes, reject_at_once, take_note
 
 QUALITY, SAFETY, WRONG_ENTRY, EXPIRED = "113001", "113037", "113038", "113039"
 
@@ -214,3 +215,39 @@ def test_the_reader_of_notes_refuses_what_it_cannot_read(post: Post, tmp_path: P
 def test_the_heaviest_reason_counts() -> None:
     assert heaviest([]) == ""
     assert heaviest(["quality", "wrong_entry", "safety"]) == Reason.WRONG_ENTRY
+
+
+def test_a_study_that_somebody_reads_is_taken_from_them_when_all_of_it_is_rejected(post: Post) -> None:
+    desk = post.desk
+    desk.flagged(a_finding())
+    with desk.database.write() as tx:
+        read.claim(tx, uid(1), "ann", desk.clock())
+    post.bring(QUALITY, uid(1, 1, 1))
+    with desk.database.read() as tx:
+        assert worklist.live_claim(tx, 1, desk.clock()) is None
+    assert desk.item()["state"] == "withdrawn"
+
+
+def test_images_fetched_only_to_compare_may_be_rejected_too(post: Post) -> None:
+    desk = post.desk
+    with desk.database.write() as tx:
+        assert pulls.mark_prior(tx, uid(1), desk.clock())
+    desk.receive()
+    post.bring(QUALITY, uid(1, 1, 1))
+    assert desk.rows("worklist_item") == [] and "instances.rejected" in desk.acts()
+
+
+def test_a_note_that_another_process_has_settled_is_left_to_it(desk: Desk) -> None:
+    desk.flagged(a_finding())
+    said = Rejection(
+        reason=Reason.QUALITY, study_instance_uid=uid(1), sop_instance_uids=frozenset({uid(1, 1, 1)})
+    )
+    with desk.database.write() as tx:
+        note_id, _ = rejections.note(
+            tx, "1.2.3", desk.clock(), study_instance_uid=uid(1), state="unread", said_by="PACS"
+        )
+        note = {"id": note_id, "sop_instance_uid": "1.2.3", "said_by": "PACS"}
+        for _ in range(2):
+            take_note(tx, note, said, desk.site, desk.ids, desk.clock())
+        assert reject_at_once(tx, "1.2.3", said, "PACS", desk.site, desk.ids, desk.clock()) == []
+    assert desk.acts().count("instances.rejected") == 1

@@ -18,8 +18,9 @@ from tests.workflow.door import Door, open_door
 from triage.dicom.ups import PULL, WATCH, read_query
 from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.settings import Settings
-from triage.store import peers
+from triage.store import peers, worklist
 from triage.store.subscriptions import GLOBAL
+from triage.workflow import read, workitems
 from triage.workflow.step_events import StepEvents
 
 MINE, OTHER = "1.2.3.4", "1.2.3.5"
@@ -168,3 +169,55 @@ def test_a_workstation_that_subscribed_is_called_and_nothing_is_lost_while_it_is
         state(door, second, "IN PROGRESS", OTHER)
         assert events.turn() == 0
         assert act(door, GLOBAL, 4, WATCH, ReceivingAE="WS1") == 0
+
+
+def test_a_step_that_waits_cannot_be_stopped_nor_put_into_a_state_that_there_is_not(
+    desk: Desk, door: Door
+) -> None:
+    step = found(door)[0].SOPInstanceUID
+    assert act(door, step, 2, WATCH) == 0xC313  # nobody performs it
+    assert state(door, step, "DONE") == 0x0106
+    assert say(door, step, nameless()) == 0xC310
+    assert state(door, step, "IN PROGRESS") == 0
+    assert say(door, step, nameless()) == 0xC301  # whose is it?
+    assert state(door, step, "CANCELED") == 0
+    assert act(door, step, 2, WATCH) == 0xB304
+    assert desk.item()["state"] == "to_read"
+
+
+def nameless() -> Dataset:
+    ds = performed()
+    del ds.TransactionUID
+    return ds
+
+
+def test_a_study_that_a_reader_has_just_taken_is_not_claimed_over_dimse(
+    desk: Desk, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = found(door)[0].SOPInstanceUID
+    with desk.database.write() as tx:
+        read.claim(tx, uid(1), "ann", desk.clock())
+    monkeypatch.setattr(workitems, "BATCH", 0)  # the steps lag behind the list
+    assert state(door, step, "IN PROGRESS") == 0xC302
+    with desk.database.read() as tx:
+        held = worklist.live_claim(tx, 1, desk.clock())
+    assert held is not None and held["reader"] == "ann"
+
+
+def test_a_workstation_holds_no_more_studies_than_a_reader(desk: Desk, door: Door) -> None:
+    for study in range(3, 7):
+        desk.flagged(study=study)
+    answers = [state(door, ds.SOPInstanceUID, "IN PROGRESS") for ds in found(door)]
+    assert answers == [0, 0, 0, 0, 0, 0xC314]
+
+
+def test_what_was_never_subscribed_is_left_and_a_filter_is_refused(desk: Desk, door: Door) -> None:
+    with desk.database.write() as tx:
+        peers.add(tx, "ws1", "WS1", "127.0.0.1", 1, tls=False)
+    step = found(door)[0].SOPInstanceUID
+    filtered = "1.2.840.10008.5.1.4.34.5.1"
+    assert act(door, filtered, 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0xC314
+    assert act(door, GLOBAL, 5, WATCH, ReceivingAE="WS1") == 0
+    assert act(door, step, 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0
+    assert act(door, step, 4, WATCH, ReceivingAE="WS1") == 0
+    assert act(door, "1.2.9", 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0xC307
