@@ -180,7 +180,8 @@ def _dies(*_: object) -> None:
 def test_a_study_removed_while_its_objects_are_written_leaves_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.completed()
+    bench.completed(1)
+    bench.completed(2)  # its turn comes when it is gone already
 
     really_write = publish.write
 
@@ -364,3 +365,68 @@ def test_a_picture_is_made_where_a_site_asks_and_its_lack_stops_nothing(bench: B
     with_pictures.turn()
     previewer.close()
     assert [(r["kind"], r["state"]) for r in bench.rows()] == [("sr", "written"), ("kos", "written")]
+
+
+def failures(bench: Bench) -> int:
+    with bench.database.read() as tx:
+        return [e["act"] for e in audit.events(tx)].count("output.failed")
+
+
+def test_two_publishers_that_write_the_same_at_once_record_it_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.completed()
+    really_write, other = publish.write, bench.another(Mode.TRIAGE_ONLY)
+
+    def write_after_the_other(folder: Path, relative: str, content: bytes) -> None:
+        monkeypatch.setattr(publish, "write", really_write)
+        other.turn()
+        really_write(folder, relative, content)
+
+    monkeypatch.setattr(publish, "write", write_after_the_other)
+    bench.publisher.turn()
+    assert len(bench.rows()) == len(bench.files()) == 2
+    with bench.database.read() as tx:
+        assert [e["act"] for e in audit.events(tx)].count("output.written") == 2
+
+
+def test_an_outage_while_a_run_is_looked_at_is_no_failure_of_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.completed()
+    with monkeypatch.context() as outage:
+        outage.setattr(publish, "analysis_of", _raises(Unavailable("the database does not answer")))
+        with pytest.raises(Unavailable):
+            bench.publisher.turn()
+    assert bench.rows() == [] and failures(bench) == 0
+    assert bench.publisher.turn() == 1 and len(bench.rows()) == 2
+
+
+def _raises(error: Exception) -> Any:
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "given up"])
+def test_a_run_that_cannot_be_told_fails_once_and_not_when_it_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    bench.completed()
+    other = bench.another(Mode.TRIAGE_ONLY)
+
+    def fails_too_late(*_: object) -> None:
+        monkeypatch.setattr(publish, "build", _raises(ValueError("odd")))
+        if meanwhile == "given up":
+            other.turn()
+        else:
+            with bench.database.write() as tx:
+                tx.execute(finding.delete())
+                tx.execute(run.delete())
+        raise ValueError("odd")
+
+    monkeypatch.setattr(publish, "build", fails_too_late)
+    bench.publisher.turn()
+    once = int(meanwhile == "given up")
+    assert failures(bench) == len(bench.rows()) == once
