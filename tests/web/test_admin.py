@@ -8,7 +8,7 @@ from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
 from triage.store import audit, policies, releases, users
-from triage.store.listing import SORTS
+from triage.store.listing import OF_TABS, SORTS
 
 
 def test_a_policy_is_tried_applied_and_restored_through_the_api(signed_in: SignedIn, sown: Sown) -> None:
@@ -143,7 +143,7 @@ def test_views_keep_filters_but_nothing_that_names_a_patient(signed_in: SignedIn
 def test_every_sort_pages_through_each_study_once(signed_in: SignedIn, sown: Sown) -> None:
     day = a_day(sown)
     reader = signed_in("reader")
-    for column in SORTS:
+    for column in (s for s in SORTS if s not in OF_TABS):
         for direction in ("", "&descending=true"):
             seen, cursor = [], ""
             while True:

@@ -13,6 +13,7 @@ from triage.web import columns, present
 from triage.web.context import Call
 from triage.web.language import _, ngettext
 from triage.web.times import clock
+from triage.web.told import told
 from triage.workflow.health import LATE_RUN
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ def _words(d: dict[str, Any]) -> str:
     if part.startswith("worker"):
         return _("AI: %(part)s is down since %(at)s. What waits is shown as not analysed.", part=part, at=at)
     if part == "constancy":
-        return _("The self-check failed (%(why)s). Do not rely on flags until it passes.", why=d["text"])
+        return _(
+            "The self-check failed (%(why)s). Do not rely on flags until it passes.", why=told(d["text"])
+        )
     if part == "disk":
-        return _("Disk: %(why)s. New images may be refused.", why=d["text"])
+        return _("Disk: %(why)s. New images may be refused.", why=told(d["text"]))
     return f"{part}: {d['text']}"
 
 

@@ -279,7 +279,7 @@ def _queued(status: str, queued: Mapping[str, Any] | None) -> Cell:
     """`queued, place 3`, `running`; `failed, try 2 of 3`, `late 4 min`."""
     said = queued or {"place": 0, "attempts": 0, "late_minutes": None}
     tries = said["attempts"] if status == "requested" else said["attempts"] - 1
-    late = _("late %(n)s min", n=said["late_minutes"]) if said["late_minutes"] is not None else ""
+    late = _("late %(n)s min", n=said["late_minutes"]) if said["late_minutes"] else ""
     if tries > 0:
         words = _("failed, try %(n)s of %(all)s", n=tries + 1, all=MAX_ATTEMPTS)
         return {"g": "✕", "w": words, "m": late, "c": "failed", "h": words}

@@ -15,6 +15,15 @@ PATTERNS = (
     N_("TLS failed: %(why)s"), N_("cannot connect: %(why)s"), N_("no acknowledgement within %(n)s s"),
     N_("connection lost: %(why)s"), N_("%(event)s needs a person: correct the patient at the modality or the archive"),
 )  # fmt: skip
+# What the parts of the system say of themselves (workflow/health).
+HEALTH = (
+    N_("beating"), N_("every part runs"), N_("nobody runs %(parts)s; start with triage up"),
+    N_("%(part)s has been silent since %(at)s UTC"), N_("%(part)s keeps dying and being started again"),
+    N_("no run waits"), N_("oldest waiting run since %(at)s UTC"), N_("no delivery waits"),
+    N_("oldest undelivered alert message since %(at)s UTC"), N_("none waits"), N_("nothing is late"),
+    N_("studies older than %(n)s days are still here"), N_("first check due within %(time)s"),
+    N_("no check since %(at)s UTC"), N_("last check passed, begun %(at)s UTC"), N_("%(n)s GiB free for the spool"),
+)  # fmt: skip
 # Notes that are no error.
 NOTES = (
     N_("result status O or I: nothing is reported yet"), N_("no study of this report is here yet"),
@@ -27,7 +36,7 @@ def _as_regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(f"(?P<{w}>.+)" if n % 2 else re.escape(w) for n, w in enumerate(words)))
 
 
-_BY_REGEX = {_as_regex(p): p for p in PATTERNS}
+_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH)}
 
 
 def told(text: str) -> str:
