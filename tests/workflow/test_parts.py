@@ -66,7 +66,11 @@ def test_a_part_reads_the_file_that_its_supervisor_named(
     file.write_text('site = "NORTH"\n')
     monkeypatch.setenv("TRIAGE_CONFIG", str(file))
     monkeypatch.setenv("TRIAGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIAGE_LOG_FORMAT", "json")
+    logs: list[str] = []
+    monkeypatch.setattr(common.logging, "configure", logs.append)  # the whole process would log so else
     said = settings_of_process()
+    assert logs == ["json"]
     assert (said.site, said.home) == ("NORTH", tmp_path / "home")
     monkeypatch.setenv("TRIAGE_CONFIG", "")
     assert settings_of_process().site != "NORTH"
