@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from sqlalchemy import select, update
 
+from tests.dicom.builders import film, save
 from tests.dicom.objects.analyses import FILM_FINDINGS, SCAN_FINDINGS
 from tests.dicom.objects.judges import content_items, named
 from tests.factories import NOON, Clock, an_arrival, digest_of, uid
@@ -355,7 +356,7 @@ def test_an_instance_from_before_a_field_was_kept_is_still_read(bench: Bench) ->
 
 
 def test_a_picture_is_made_where_a_site_asks_and_its_lack_stops_nothing(bench: Bench) -> None:
-    """The images of this bench have no bytes in the spool, so that the picture cannot be made."""
+    """The images of this bench have no bytes in the spool: without a file no picture can be made."""
     previewer = Previewer(Settings(home=bench.home))
     spool = Spool(bench.home / "spool")
     with_pictures = Publisher(
@@ -363,8 +364,14 @@ def test_a_picture_is_made_where_a_site_asks_and_its_lack_stops_nothing(bench: B
     )
     bench.completed()
     with_pictures.turn()
-    previewer.close()
     assert [(r["kind"], r["state"]) for r in bench.rows()] == [("sr", "written"), ("kos", "written")]
+    image = spool.path(digest_of(uid(2, 1, 1)))
+    image.parent.mkdir(parents=True)
+    save(film(), image)
+    second = bench.completed(2, rows=240, columns=256)
+    with_pictures.turn()
+    previewer.close()
+    assert {r["kind"] for r in bench.rows() if r["run_id"] == second} == {"sr", "kos", "sc"}
 
 
 def failures(bench: Bench) -> int:
