@@ -111,6 +111,15 @@ def test_padding_is_dark_and_takes_no_part_in_the_stretch(decoder: Decoder, tmp_
     assert film.notes == ("no window, percentiles used",)
 
 
+def test_a_run_says_that_its_images_once_lost_something(decoder: Decoder, tmp_path: Path) -> None:
+    told = [
+        decoder.radiograph(path, read_header(path)).notes
+        for lossy in ("00", "01")
+        for path in [builders.save(builders.film(LossyImageCompression=lossy), tmp_path / f"{lossy}.dcm")]
+    ]
+    assert told == [(), ("compressed with loss",)]
+
+
 LOSSLESS = {
     "1.2.840.10008.1.2.4.57": lambda a: imagecodecs.ljpeg_encode(a, bitspersample=12),
     "1.2.840.10008.1.2.4.70": lambda a: imagecodecs.ljpeg_encode(a, bitspersample=12),

@@ -31,6 +31,7 @@ from triage.dicom.elements import MAX_INFLATED_HEADER, Elements, read_part10
 from triage.dicom.frames import Frames, corrupt
 from triage.dicom.text import Values
 from triage.domain.errors import Refused
+from triage.domain.study import LOSSY_SYNTAXES
 from triage.domain.suitability import NotSuitableError, ReasonCode
 from triage.sandbox import confine
 
@@ -168,7 +169,7 @@ class _Object:
         self.syntax = part10.transfer_syntax_uid
         codecs.require_known(self.syntax)
         encapsulated = self.syntax not in codecs.NATIVE
-        lossy = self.syntax in codecs.LOSSY
+        lossy = self.syntax in LOSSY_SYNTAXES
         self.coding = grayscale.coding(self.values, encapsulated=encapsulated, lossy=lossy)
         plane = codecs.Plane(rows, columns, self.values.unsigned(0x00280100), self.coding.bits_stored)
         self.plane = plane

@@ -25,7 +25,6 @@ from triage.dicom.frames import corrupt
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
 _SYNTAX = "1.2.840.10008.1.2"
-LOSSY = frozenset(_SYNTAX + s for s in (".4.50", ".4.51", ".4.81", ".4.91", ".4.203", ".4.111", ".4.112"))
 NATIVE = frozenset(_SYNTAX + s for s in ("", ".1", ".1.98", ".1.99", ".2"))
 
 

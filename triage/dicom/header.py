@@ -51,7 +51,7 @@ WANTED: Wanted = {
             *(0x00185100, 0x00185101, 0x0020000D, 0x0020000E, 0x00200010, 0x00200011, 0x00200012, 0x00200013),
             *(0x00200020, 0x00200032, 0x00200037, 0x00200052, 0x00200060, 0x00200062, 0x00201002, 0x00280002),
             *(0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280300),
-            *(0x00280301, 0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281054),
+            *(0x00280301, 0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281054, 0x00282110),
         )
     ),
     0x00080051: dict.fromkeys((0x00400031, 0x00400032, 0x00400033)),  # issuer of the accession number
@@ -234,6 +234,7 @@ def _header(checked: CheckedHeader) -> InstanceHeader:
         rescale_type=v.code(0x00281054).upper(),
         quality_control_image=v.code(0x00280300).upper(),
         burned_in_annotation=v.code(0x00280301).upper(),
+        lossy=v.code(0x00282110) == "01",
         species=v.text(0x00102201) or v.first(0x00102202).text(0x00080104),
         has_pixel_data=ds.pixel_tag != 0 and ds.pixel_length != 0,
         other_patient_ids=tuple(

@@ -16,7 +16,7 @@ from triage.dicom.geometry import StackPlan, check_step, ladder, open_slices, pl
 from triage.domain.eligibility import view_of
 from triage.domain.image import Radiograph, Volume
 from triage.domain.odd_images import notes_on, odd_ones
-from triage.domain.study import InstanceHeader
+from triage.domain.study import LOSSY_SYNTAXES, InstanceHeader
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
 FILM_PIXELS = 6_000 * 6_000  # standards 5.1
@@ -64,7 +64,7 @@ class Decoder:
             sop_instance_uid=header.sop_instance_uid,
             decoder=report.decoder,
             patient_orientation=header.patient_orientation,
-            notes=report.notes,
+            notes=(*report.notes, *_marks([header])),
         )
 
     def samples(self, path: Path, header: InstanceHeader, frames: Sequence[int]) -> list[bytes]:
@@ -114,7 +114,7 @@ class Decoder:
         finally:
             shared.close()
         _compare_duplicates(shared.array, plan)
-        notes = [*notes_on(odd), *plan.notes]
+        notes = [*notes_on(odd), *plan.notes, *_marks([slices[i].header for i in chosen])]
         if plan.duplicates:
             notes.append(f"{len(plan.duplicates)} duplicate slices dropped")
         return Volume(
@@ -128,6 +128,12 @@ class Decoder:
             decoder=report.decoder,
             notes=tuple(notes),
         )
+
+
+def _marks(headers: Sequence[InstanceHeader]) -> list[str]:
+    """What a Run must say of its images: they are not quite what the detector was made for (standards 4.1)."""
+    lossy = any(h.lossy or h.transfer_syntax_uid in LOSSY_SYNTAXES for h in headers)
+    return ["compressed with loss"] if lossy else []
 
 
 def _compare_duplicates(hu: NDArray[np.int16], plan: StackPlan) -> None:

@@ -26,6 +26,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 RADIOGRAPH_CLASSES = frozenset({CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING})
 CT_CLASSES = frozenset({CT, ENHANCED_CT, LEGACY_CONVERTED_CT})
+# Transfer syntaxes that are, or may be, lossy. source: PS3.5 10
+LOSSY_SYNTAXES = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "81", "91", "203", "111", "112"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ class InstanceHeader:
     rescale_type: str = ""
     quality_control_image: str = ""
     burned_in_annotation: str = ""
+    lossy: bool = False  # (0028,2110): it once went through a lossy compression, whatever its syntax is now
     species: str = ""  # (0010,2201) or code meaning; "" for people
     has_pixel_data: bool = True
     # copied into what we make
