@@ -19,7 +19,7 @@ from tests.workflow.desk import Desk as Department
 from triage.dicom.folder import IncomingFolder, abandoned
 from triage.dicom.header import check_header
 from triage.dicom.receiver_config import ReceivedObject
-from triage.domain.errors import Refused, Unavailable
+from triage.domain.errors import Unavailable
 from triage.store import schema
 from triage.store.spool import Spool
 from triage.workflow import indexer
@@ -285,7 +285,7 @@ def test_a_series_that_cannot_be_judged_at_its_end_costs_no_other_and_no_index(
     def judge(tx, series_id, *rest):  # type: ignore[no-untyped-def]
         judged.append(series_id)
         if len(judged) == 1:
-            raise Refused("two patients in one series")
+            raise KeyError("what no rule foresaw")
         return sound(tx, series_id, *rest)
 
     monkeypatch.setattr(indexer, "complete_series", judge)

@@ -180,8 +180,10 @@ class Indexer:
             try:
                 with desk.database.write() as tx:
                     wake = complete_series(tx, series_id, desk.site, desk.clock())
-            except Refused as error:
-                log.warning("association.end_not_recorded", association=association_id, error=str(error))
+            except (Unavailable, OSError):
+                raise
+            except Exception:
+                log.error("series.not_judged", code=series_id, exc_info=True)
                 continue
             desk.waker.wake(wake)
 
