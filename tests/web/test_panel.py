@@ -1,11 +1,14 @@
-"""What the side panel says of a nodule that an earlier CT shows, too."""
+"""What the side panel says of a study's findings and images."""
 
 from __future__ import annotations
 
-from triage.domain.finding import Band, Finding, Growth, Measurements
+from sqlalchemy import update
 
-from .conftest import SignedIn
-from .seed import Sown
+from triage.domain.finding import Band, Finding, Growth, Measurements
+from triage.store import schema
+
+from .conftest import SignedIn, ok
+from .seed import Sown, flag
 
 GROWN = Finding(
     "nodule", 0.7, 0.8, Band.HIGH, True, 0.5,
@@ -37,3 +40,12 @@ def test_the_panel_names_what_was_stored_but_is_never_flagged(sown: Sown, signed
     said = signed_in("reader").get(f"/worklist/{uid}/panel").get_data(as_text=True)
 
     assert "Never flagged by this release: pleural effusion." in said
+
+
+def test_what_was_odd_about_the_images_is_said_beside_what_was_found(signed_in: SignedIn, sown: Sown) -> None:
+    uid = sown.add(findings=(flag("nodule"),))
+    with sown.database.write() as tx:
+        tx.execute(update(schema.run).values(notes=["compressed with loss"]))
+    reader = signed_in("reader")
+    assert "Noted: compressed with loss." in reader.get(f"/worklist/{uid}/panel").get_data(as_text=True)
+    assert ok(reader.get(f"/api/v1/studies/{uid}"))["runs"][0]["notes"] == ["compressed with loss"]

@@ -209,6 +209,7 @@ def run(r: dict[str, Any], findings: Sequence[Finding], call: Call) -> dict[str,
         "policy_version": r["policy_version"],
         "runtime": r["runtime"],
         "not_covered": r["not_covered"],
+        "notes": r["notes"],
         "findings": [as_json(shown(f, mode, may_see_inside=call.who.may_see_inside)) for f in findings],
     }
 

@@ -74,6 +74,9 @@ class RunAnswer(BaseModel):
     policy_version: int | None
     runtime: str
     not_covered: list[str]
+    notes: Annotated[
+        list[str], Field(description="what its images needed or lacked: turned, cut, compressed with loss")
+    ]
     findings: list[FindingAnswer]
 
 
