@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_flushed_ends_the_process_and_loses_nothing(
     table: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     received = acknowledged(table.spool, builders.save(builders.film(), tmp_path / "film.dcm"))
-    told: list[OSError] = []
+    told: list[Exception] = []
 
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")
@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_flushed_ends_the_process_and_loses_nothing(
         working = Indexer(table, told.append, ignore)
         working.put(received)
         working.close()
-    assert [e.errno for e in told] == [errno.EIO]
+    assert [getattr(error, "errno", None) for error in told] == [errno.EIO]
     with abandoned(table.spool.incoming) as left:
         assert recover(table, left) == 1
     assert is_ours(table, received)
@@ -293,6 +293,27 @@ def test_a_series_that_cannot_be_judged_at_its_end_costs_no_other_and_no_index(
     working.ended("a", aborted=False)
     working.close()
     assert len(judged) == 2
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_loses_nothing(
+    table: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = acknowledged(table.spool, builders.save(builders.film(), tmp_path / "film.dcm"))
+    told: list[Exception] = []
+
+    def failing(*_: object) -> None:
+        raise KeyError("what no rule foresaw")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.completeness, "association_ended", failing)
+        working = Indexer(table, told.append, ignore)
+        working.put(received)
+        working.ended("a", aborted=False)
+        working.close()
+    assert [type(error) for error in told] == [KeyError]
+    with abandoned(table.spool.incoming) as left:
+        assert recover(table, left) == 1
+    assert is_ours(table, received)
 
 
 def test_who_is_asked_to_stop_while_the_database_is_away_stops_and_leaves_the_seals(

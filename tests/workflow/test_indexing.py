@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 from sqlalchemy import func, select
 
 from tests.dicom import builders
 from tests.workflow.desk import Desk as Department
 from tests.workflow.test_indexer import acknowledged, desk_of, is_ours
+from triage.dicom.elements import MAX_VALUE_BYTES
 from triage.domain.errors import Unavailable
 from triage.store import schema
 from triage.store.database import Database
@@ -21,6 +23,8 @@ from triage.store.spool import Spool
 from triage.workflow import indexer
 from triage.workflow.indexer import Desk, recover
 from triage.workflow.indexing import IndexerProcess
+
+_TEXTS = ("ProtocolName", "SeriesDescription", "StudyDescription")  # together beyond what a socket buffers
 
 
 @pytest.fixture
@@ -139,6 +143,40 @@ def test_a_disk_that_cannot_be_flushed_ends_it_with_its_code(
     assert wait_for_end(working) == 3
     working.close()
     monkeypatch.undo()
+    assert recover(table, [received.path]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The value length")  # the point of it
+def test_a_header_longer_than_a_message_is_read_again_where_it_lies(
+    table: Desk, working: IndexerProcess, tmp_path: Path
+) -> None:
+    longest = "x" * MAX_VALUE_BYTES
+    for number, changes in enumerate([{"ProtocolName": longest}, dict.fromkeys(_TEXTS, longest)]):
+        film = builders.film(SOPInstanceUID=f"{builders.ROOT}.1.1.{number + 1}", **changes)
+        path = builders.save(
+            film, tmp_path / "film.dcm", ImplicitVRLittleEndian
+        )  # no 64 KiB limit of short VRs
+        working.put(acknowledged(table.spool, path, f"1-x.{number}.part"))
+    working.close()
+    assert working.exit_code == 0
+    assert rows(table) == 2
+
+
+def test_an_error_that_nobody_foresaw_ends_it_so_that_the_receiver_sees_it(
+    table: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise KeyError("what no rule foresaw")
+
+    monkeypatch.setattr(indexer.completeness, "association_ended", failing)
+    url = table.database.url
+    table.database.engine.dispose()
+    working = IndexerProcess(lambda: Desk(**{**vars(table), "database": Database(url)}))
+    working.ended("a", aborted=False)
+    assert wait_for_end(working) == 1
+    received = acknowledged(table.spool, builders.save(builders.film(), tmp_path / "film.dcm"))
+    assert _refused(working, received)
+    working.close()
     assert recover(table, [received.path]) == 1
 
 

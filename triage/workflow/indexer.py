@@ -72,16 +72,18 @@ class Desk:
 class Indexer:
     """One thread. `put` and `ended` keep their order: an association's end is judged after its last object.
 
+    on_broken   called once, with what ended the thread: a failed flush (OSError) or an error that nobody foresaw;
+                nothing is indexed any more, the process must end and the next one recovers
     say_behind  called with True while no more may be promised: the index is too far behind what was acknowledged
     """
 
     def __init__(
         self,
         desk: Desk,
-        on_broken_disk: Callable[[OSError], None],
+        on_broken: Callable[[Exception], None],
         say_behind: Callable[[bool], None],
     ) -> None:
-        self._desk, self._on_broken_disk, self._say_behind = desk, on_broken_disk, say_behind
+        self._desk, self._on_broken, self._say_behind = desk, on_broken, say_behind
         self._events: deque[tuple[float, ReceivedObject | _Ended]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -116,6 +118,13 @@ class Indexer:
         self._say_behind(late or len(self._events) >= BEHIND)
 
     def _run(self) -> None:
+        try:
+            self._index_until_closed()
+        except Exception as error:  # noqa: BLE001 (the thread's door: dead without a word, it would be waited for)
+            self._on_broken(error)
+
+    def _index_until_closed(self) -> None:
+        """raises  OSError: a failed flush, which may not be tried again"""
         while True:
             group = self._gather()
             try:
@@ -123,10 +132,7 @@ class Indexer:
                 self._settle_now_and_then(final=not group)
             except (Unavailable, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    self._on_broken_disk(
-                        error
-                    )  # a failed flush may not be tried again: the next process recovers
-                    return
+                    raise
                 log.warning("index.unavailable", count=len(group), error=str(error))
                 with self._changed:
                     self._look_behind()

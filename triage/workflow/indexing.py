@@ -1,7 +1,7 @@
 """The indexer in a process of its own, so that those who receive do not wait for the interpreter's lock.
 
 In one process each system call of an association (about twenty an object) ends with waiting for the lock while rows
-are made. What crosses is a header, a path and a digest;
+are made. What crosses is a header, a path and a digest, of a header too long for a message only where it lies;
 the object is sealed and durable before (decision 0007), so whichever process dies, the next start takes it up.
 """
 
@@ -16,15 +16,17 @@ import pickle
 import signal
 import socket
 import struct
-import threading
 from collections.abc import Callable
 
+from triage.dicom.header import check_header
 from triage.dicom.receiver_config import ReceivedObject
+from triage.dicom.storing import where
 from triage.domain.errors import Unavailable
 from triage.log import get_logger
 from triage.workflow.indexer import BEHIND_SECONDS, DRAIN_SECONDS, Desk, Indexer
 
 BROKEN_DISK = 3  # exit code: a failed flush may not be tried again (F5)
+FAILED = 1  # exit code: an error that nobody foresaw ended the thread that indexes
 MESSAGE_BYTES = 1 << 18
 _SEND_TIMEOUT = struct.pack("ll", int(BEHIND_SECONDS), 0)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -60,10 +62,13 @@ class IndexerProcess:
         """Hand over a sealed, flushed file. raises Unavailable when the index does not follow: nothing is taken."""
         if self._behind[0]:
             raise Unavailable("the database does not follow; send again later")
-        self._send(received)
+        message = pickle.dumps(received)
+        if len(message) > MESSAGE_BYTES:  # the other side would get its beginning alone, or nothing
+            message = pickle.dumps({**vars(received), "header": None})
+        self._send(message)
 
     def ended(self, association_id: str, aborted: bool) -> None:
-        self._send((association_id, aborted))
+        self._send(pickle.dumps((association_id, aborted)))
 
     def close(self) -> None:
         """Wait until what was handed over is indexed; what cannot be in time stays sealed for the next start."""
@@ -74,9 +79,9 @@ class IndexerProcess:
         self._process.join()
         self._feed.close()
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: bytes) -> None:
         try:
-            self._feed.send(pickle.dumps(message))
+            self._feed.send(message)
         except OSError as error:
             raise Unavailable("the indexer does not take it; send again later") from error
 
@@ -84,30 +89,40 @@ class IndexerProcess:
 def _serve(
     feed: socket.socket, parents: socket.socket, behind: mmap.mmap, make_desk: Callable[[], Desk], parent: int
 ) -> None:
-    """The child: until the receiver closes its end. Ends with BROKEN_DISK when a flush failed."""
+    """The child: until the receiver closes its end. Ends with BROKEN_DISK or FAILED when it can index no more."""
     parents.close()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the next receiver takes up what we leave
     if os.getppid() != parent:
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the receiver, which closes the feed at its end
-    broken = threading.Event()
+    exit_codes: list[int] = []
 
-    def on_broken_disk(error: OSError) -> None:
-        log.error("index.flush_failed", error=error.strerror, fix="check the disk")
-        broken.set()
+    def on_broken(error: Exception) -> None:
+        exit_codes.append(_exit_code(error))
         feed.shutdown(socket.SHUT_RDWR)
 
     def say_behind(late: bool) -> None:
         behind[0] = late
 
-    indexer = Indexer(make_desk(), on_broken_disk, say_behind)
+    indexer = Indexer(make_desk(), on_broken, say_behind)
     while message := feed.recv(MESSAGE_BYTES):
         event = pickle.loads(message)  # noqa: S301 (of the process that forked us, through a nameless socket)
         if isinstance(event, ReceivedObject):
             indexer.put(event)
+        elif isinstance(event, dict):
+            indexer.put(ReceivedObject(**{**event, "header": check_header(event["path"])}))
         else:
             indexer.ended(*event)
     indexer.close()
-    if broken.is_set():
-        raise SystemExit(BROKEN_DISK)
+    if exit_codes:
+        raise SystemExit(exit_codes[0])
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, OSError):
+        log.error("index.flush_failed", error=error.strerror, fix="check the disk")
+        return BROKEN_DISK
+    log.error("index.failed", error=type(error).__name__, stack=where(error),
+              fix="none: the next receiver takes up what it left; report it")  # fmt: skip
+    return FAILED
