@@ -161,7 +161,8 @@ def _on_this(association: Any) -> Tell:
 def tell_by_call(remote: Remote, kind: int, report: Dataset) -> None:
     """Bring a report on an association of our own (PS3.4 J.3.3).
 
-    raises  Unavailable when the peer cannot be reached or does not take it; Refused when it does not take the service
+    raises  Unavailable when the peer cannot be reached or does not answer; Refused when it does not take the service, or
+            not this report
     """
     contexts = [build_context(STORAGE_COMMITMENT), build_context(services.VERIFICATION)]
     role = build_role(STORAGE_COMMITMENT, scu_role=False, scp_role=True)
@@ -169,9 +170,16 @@ def tell_by_call(remote: Remote, kind: int, report: Dataset) -> None:
     try:
         if STORAGE_COMMITMENT not in {c.abstract_syntax for c in association.accepted_contexts if c.as_scp}:
             raise Refused(f"{remote.called} at {remote.where} takes no reports of storage commitment")
-        status, _ = association.send_n_event_report(report, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
-        if status.get("Status") != 0:
-            raise Unavailable(f"{remote.where} answered the report with {status.get('Status')!r}")
+        try:
+            status, _ = association.send_n_event_report(report, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+        except RuntimeError as error:  # it hung up meanwhile
+            raise Unavailable(f"{remote.where} hung up before it heard the report") from error
+        except ValueError as error:
+            raise Refused(f"the report for {remote.where} cannot be written: {error}") from error
+        if "Status" not in status:
+            raise Unavailable(f"{remote.where} did not answer the report")
+        if status.Status != 0:
+            raise Refused(f"{remote.where} answered the report with {status.Status:04X}")
     finally:
         if association.is_established:
             association.release()

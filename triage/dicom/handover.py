@@ -21,6 +21,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from triage.dicom import services
+from triage.dicom.reactor import close_gap
 from triage.dicom.upper.pdu import ASSOCIATE_RQ, HEAD, AssociateRequest
 from triage.log import get_logger
 
@@ -31,6 +32,9 @@ logging.getLogger("pynetdicom").propagate = False
 
 PDU_BYTES = 131_072
 ASSOCIATION_BYTES = 64 << 20  # of all messages that a peer sends: pynetdicom holds a message whole in memory
+ANSWER_SECONDS = (
+    10.0  # for what we ask on an association that the peer opened: whoever is silent holds up no other
+)
 SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # no deflated one: a megabyte of it can be gigabytes
 log = get_logger()
 
@@ -100,7 +104,7 @@ def hand_over(given: Handover, others: OtherServices) -> Association:
     """Start pynetdicom's threads on this connection; `abort` and `join` of what is returned end them."""
     ae = AE(ae_title=given.ae_title)
     ae.maximum_pdu_size = PDU_BYTES
-    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 2, 60, given.idle_seconds
+    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = 2, ANSWER_SECONDS, given.idle_seconds
     ae.implementation_class_uid = services.IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = services.IMPLEMENTATION_VERSION_NAME
     ae.add_supported_context(services.VERIFICATION)
@@ -121,6 +125,7 @@ def hand_over(given: Handover, others: OtherServices) -> Association:
     association.bind(evt.EVT_C_ECHO, lambda _: 0x0000)
     for handler in others.handlers:
         association.bind(*handler)
+    close_gap(association)
     association.start()
     return association
 

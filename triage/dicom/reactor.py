@@ -55,5 +55,5 @@ class Checkpoint(threading.Event):
 
 
 def close_gap(association: Association) -> None:
-    """For an established association that we opened."""
+    """For an association that we opened and that is established, or that a peer opened and that is not started yet."""
     association._reactor_checkpoint = Checkpoint(association)

@@ -24,14 +24,18 @@ def begin(
     return dict(tx.execute(select(commitment).where(commitment.c.id == row_id)).mappings().one()), new
 
 
-def due(tx: Connection, now: datetime, limit: int) -> list[dict[str, Any]]:
+def due(tx: Connection, now: datetime, limit: int, ae_title: str = "") -> list[dict[str, Any]]:
+    """ae_title  of this peer alone; "": of all"""
     query = (
         select(commitment).where(commitment.c.next_attempt_at <= now).order_by(commitment.c.next_attempt_at)
     )
+    if ae_title:
+        query = query.where(commitment.c.ae_title == ae_title)
     return [dict(r) for r in tx.execute(query.limit(limit)).mappings()]
 
 
 def is_waiting(tx: Connection, row_id: int) -> bool:
+    """Its report is still to be brought: neither told nor given up."""
     query = select(commitment.c.id).where(
         commitment.c.id == row_id, commitment.c.next_attempt_at.is_not(None)
     )
@@ -40,6 +44,14 @@ def is_waiting(tx: Connection, row_id: int) -> bool:
 
 def keep(tx: Connection, row_id: int, **values: Any) -> None:
     tx.execute(update(commitment).where(commitment.c.id == row_id).values(**values))
+
+
+def put_off(tx: Connection, row_id: int, **values: Any) -> bool:
+    """After an attempt that failed; False, and nothing is changed, when the transaction was over before it ended."""
+    waits = (commitment.c.next_attempt_at.is_not(None), commitment.c.told_at.is_(None))
+    return (
+        tx.execute(update(commitment).where(commitment.c.id == row_id, *waits).values(**values)).rowcount == 1
+    )
 
 
 def forget(tx: Connection, before: datetime) -> int:
