@@ -29,6 +29,7 @@ class Pacs:
         None  # port of the requestor for a report on a new association; None: the same one
     )
     slow_seconds: float = 0.0
+    mute: int = 0  # so many objects it stores, and dies before it has said so
     stored: dict[str, Dataset] = field(default_factory=dict)
     transactions: list[str] = field(default_factory=list)
     report_statuses: list[int] = field(default_factory=list)
@@ -62,6 +63,9 @@ def _store(event: evt.Event, pacs: Pacs) -> int:
         ds = event.dataset
         ds.file_meta = event.file_meta
         pacs.stored[ds.SOPInstanceUID] = ds
+        if pacs.mute:
+            pacs.mute -= 1
+            event.assoc.abort()
     return status
 
 

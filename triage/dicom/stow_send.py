@@ -120,4 +120,4 @@ def _result(path: Path, said: dict[str, tuple[int, str]], uid: str, status: int)
     if uid in said:
         code, _ = said[uid]
         return SendResult(path, code, "" if code == 0 else f"STOW failure reason {code:04X}")
-    return SendResult(path, None, f"HTTP {status} without a word on this object")
+    return SendResult(path, None, f"HTTP {status} without a word on this object", may_be_there=True)

@@ -164,7 +164,9 @@ class Sender:
             result.detail if result.status is None else f"status {result.status:04X} {result.detail}".strip()
         )
         attempts = due.attempts + 1
-        if not result.may_be_there:
+        judged = result.status is not None and answer is not Answer.LATER
+        # That an earlier attempt may have arrived stays true after one that never got there.
+        if judged or not (due.may_be_there or result.may_be_there):
             dispatches.answered(tx, due)
         if answer is Answer.STORED:
             again_at = now if self._outlet.commitment else None

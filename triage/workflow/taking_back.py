@@ -1,7 +1,8 @@
 """Objects of ours that went out of date are not sent any more, and taken back where they are (IHE IOCM; standards 2.7).
 
 The sender's step, in its own thread: nothing of this peer is on its way meanwhile. What was offered without an answer
-is brought there first; a note that names what an archive does not have would be refused.
+is brought there first; a note that names what an archive does not have would be refused. Where that was given up, the
+note names it all the same: a refused note is seen by a person, another patient's object in an archive by nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def take_back(
     for one_set in _sets(outdated):
         if outlet.rejection_notes and any(_may_arrive(d) for d in one_set):
             continue
-        there = [d for d in one_set if d.is_there] if outlet.rejection_notes else []
+        there = [d for d in one_set if _is_there(d)] if outlet.rejection_notes else []
         made = _note(database, settings, outlet.peer, there, clock()) if there else None
         with database.write() as tx:
             _settle(tx, outlet.peer, one_set, made, clock())
@@ -59,6 +60,11 @@ def _sets(outdated: list[Due]) -> Iterator[list[Due]]:
 
 def _may_arrive(due: Due) -> bool:
     return due.state is DispatchState.WANTED and due.may_be_there
+
+
+def _is_there(due: Due) -> bool:
+    """The peer said so, or nobody tries any more to find out."""
+    return due.is_there or (due.may_be_there and due.state is not DispatchState.WANTED)
 
 
 def _note(
@@ -88,7 +94,7 @@ def _settle(
 ) -> None:
     first = one_set[0]
     for due in one_set:
-        words = first.why if due.is_there or due.state is DispatchState.WANTED else ""
+        words = first.why if _is_there(due) or due.state is DispatchState.WANTED else ""
         dispatches.move(tx, due, "withdrawn", next_attempt_at=None, begun_at=None, detail=words)
     if made is None:
         return
@@ -102,6 +108,6 @@ def _settle(
         detail = {
             "peer": peer,
             "run": first.run_id,
-            "objects": [d.sop_instance_uid for d in one_set if d.is_there],
+            "objects": [d.sop_instance_uid for d in one_set if _is_there(d)],
         }
         audit.append(tx, now, "triage", "output.taken_back", "output", document.sop_instance_uid, detail)
