@@ -65,9 +65,18 @@ def due_to_commit(tx: Connection, peer: str, now: datetime, limit: int) -> list[
 
 
 def due_to_take_back(tx: Connection, peer: str, limit: int) -> list[Due]:
-    """What went out of date since it was wanted, whatever became of it at this peer."""
-    outdated = and_(dispatch.c.outdated, dispatch.c.state != DispatchState.WITHDRAWN.value)
-    return _listed(tx, _all().where(dispatch.c.peer == peer, outdated), limit)
+    """What went out of date since it was wanted, whatever became of it at this peer.
+
+    limit  of sets (Run and version of the identity): each is whole, as the one note that takes it back must be
+    """
+    outdated = and_(
+        dispatch.c.peer == peer, dispatch.c.outdated, dispatch.c.state != DispatchState.WITHDRAWN.value
+    )
+    made_together = (output.c.run_id, output.c.identity_version)
+    sets = select(*made_together).join(dispatch, dispatch.c.output_id == output.c.id).where(outdated)
+    first = sets.distinct().order_by(*made_together).limit(limit).subquery()
+    of_them = and_(first.c.run_id == output.c.run_id, first.c.identity_version == output.c.identity_version)
+    return _listed(tx, _all().join(first, of_them).where(outdated), None)
 
 
 def outdate(tx: Connection, run_ids: Sequence[int], why: str, *, before_version: int | None = None) -> int:

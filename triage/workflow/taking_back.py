@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from triage.dicom.objects import note
 from triage.dicom.objects.common import Made
 from triage.domain.dispatch import TITLE_OF, DispatchState
-from triage.domain.errors import Refused
+from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import Mode
 from triage.log import get_logger
 from triage.settings import OutletSettings, Settings
@@ -26,7 +26,7 @@ from triage.store.database import Database
 from triage.store.dispatches import Due
 from triage.workflow.publish import analysis_of, reference, write
 
-BATCH = 100
+BATCH = 50  # sets
 log = get_logger()
 
 
@@ -45,8 +45,11 @@ def take_back(
             continue
         there = [d for d in one_set if _is_there(d)] if outlet.rejection_notes else []
         made = _note(database, settings, outlet.peer, there, clock()) if there else None
-        with database.write() as tx:
-            _settle(tx, outlet.peer, one_set, made, clock())
+        try:
+            with database.write() as tx:
+                _settle(tx, settings, outlet.peer, one_set, made, clock())
+        except Conflict:  # a report moved one on since it was read: the next turn sees the set as it is then
+            continue
         settled += len(one_set)
     return settled
 
@@ -70,7 +73,7 @@ def _is_there(due: Due) -> bool:
 def _note(
     database: Database, settings: Settings, peer: str, there: Sequence[Due], now: datetime
 ) -> tuple[Made, str] | None:
-    """The note and its file; None where the images are gone by now and nothing can be said of whom they were."""
+    """The note and its path; None where the images are gone by now and nothing can be said of whom they were."""
     first = there[0]
     with database.read() as tx:
         run = outputs.find_run(tx, first.run_id, at=first.identity_version)
@@ -85,17 +88,21 @@ def _note(
     told = replace(analysis, finished_at=now)
     made = note.build(told, rejected, TITLE_OF[first.why], first.why, peer=peer)
     path = f"{run.study_instance_uid}/{made.kind}-{made.sop_instance_uid}.dcm"
-    write(settings.outputs, path, made.content)
     return made, path
 
 
 def _settle(
-    tx: Connection, peer: str, one_set: Sequence[Due], made: tuple[Made, str] | None, now: datetime
-) -> None:
+    tx: Connection, settings: Settings, peer: str, one_set: Sequence[Due], made: tuple[Made, str] | None, now: datetime
+) -> None:  # fmt: skip
+    """Withdraw the whole set with the note that names it, whose file is written by the one who could.
+
+    raises  Conflict when somebody moved an object of the set meanwhile
+    """
     first = one_set[0]
     for due in one_set:
         words = first.why if _is_there(due) or due.state is DispatchState.WANTED else ""
-        dispatches.move(tx, due, "withdrawn", next_attempt_at=None, begun_at=None, detail=words)
+        if not dispatches.move(tx, due, "withdrawn", next_attempt_at=None, begun_at=None, detail=words):
+            raise Conflict(f"dispatch {due.id} is no longer {due.state.value}")
     if made is None:
         return
     document, path = made
@@ -103,7 +110,10 @@ def _settle(
         tx, first.run_id, document.kind, document.sop_instance_uid, now, path=path,
         identity_version=first.identity_version, peer=peer, detail=first.why,
     )  # fmt: skip
-    if output_id is not None:
+    if output_id is None:  # of a set that was cut before it came here: one UID does not get other content
+        log.warning("note.known_already", run_id=first.run_id, peer=peer)
+    else:
+        write(settings.outputs, path, document.content)
         dispatches.want(tx, output_id, peer, now)
         detail = {
             "peer": peer,
