@@ -36,6 +36,11 @@ def upgrade() -> None:
         "UPDATE output SET state = 'superseded' WHERE state = 'written'"
         " AND run_id IN (SELECT id FROM run WHERE state = 'superseded')"
     )
+    op.execute(  # what waits for a peer, or for a person, would wait for ever; what was sent stays as it was
+        "UPDATE dispatch SET state = 'withdrawn', next_attempt_at = NULL"
+        " WHERE state IN ('wanted', 'refused', 'parked')"
+        " AND output_id IN (SELECT id FROM output WHERE state = 'superseded')"
+    )
 
 
 def downgrade() -> None:

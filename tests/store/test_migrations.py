@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from triage.domain.errors import Misconfigured
-from triage.store import migrate
+from triage.store import dispatches, migrate
 from triage.store.database import Database
 from triage.store.schema import metadata
 
@@ -66,6 +66,20 @@ def test_a_step_down_keeps_of_objects_made_anew_the_newest(bare: Database) -> No
     bare.close()
 
 
+def test_a_step_up_leaves_no_object_of_a_superseded_run_waiting_for_its_peer(bare: Database) -> None:
+    """Since 0019 it is never sent: it would be late for ever, and health red with it."""
+    migrate.upgrade(bare, "0018_links")
+    with bare.write() as tx:
+        for statement in (*_ROWS[:5], "UPDATE run SET state = 'superseded'", *_BEFORE_0019):
+            tx.execute(text(statement))
+    migrate.upgrade(bare)
+    with bare.read() as tx:
+        rows = tx.execute(text("SELECT state, next_attempt_at FROM dispatch ORDER BY id")).all()
+        assert rows == [("withdrawn", None), ("withdrawn", None), ("sent", None)]
+        assert "wanted" not in dispatches.counts(tx)
+    bare.close()
+
+
 def test_a_migration_that_would_orphan_a_row_changes_nothing(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'held.db'}")
     migrate.upgrade(database)
@@ -113,3 +127,12 @@ _MADE_ANEW = (
         for i, state in ((1, "withdrawn"), (2, "sent"), (3, "wanted"))
     ),
 )  # fmt: skip
+_BEFORE_0019 = (
+    "INSERT INTO output (id, run_id, kind, sop_instance_uid, state, created_at) "
+    f"VALUES (1, 1, 'sr', '1.1', 'written', {_NOW})",
+    *(
+        "INSERT INTO dispatch (id, output_id, peer, state, created_at, next_attempt_at) "
+        f"VALUES ({i}, 1, 'PACS{i}', '{state}', {_NOW}, {at})"
+        for i, state, at in ((1, "wanted", _NOW), (2, "parked", "NULL"), (3, "sent", "NULL"))
+    ),
+)
