@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
+
+from triage.domain.errors import TriageError
 
 # Every field that may stand in a log line. Add here, with thought.
 ALLOWED_FIELDS = frozenset(
@@ -28,6 +32,21 @@ def _drop_unlisted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
     return {k: v for k, v in event.items() if k in ALLOWED_FIELDS}
 
 
+def stack_without_words(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    """Where an error came from and of what kind; its words only when they are ours.
+
+    Others put values into theirs: PostgreSQL the key of a row, a KeyError what was looked for, an OSError a file's name.
+    """
+    said: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None and len(said) < 8:
+        words = f": {error}" if isinstance(error, TriageError) else ""
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        said.append(f"{stack}{type(error).__name__}{words}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\nwhile handling\n".join(said)
+
+
 def configure(log_format: str = "text", level: str = "INFO") -> None:
     """Send events to stderr; results own stdout."""
     renderer: Any = (
@@ -41,7 +60,7 @@ def configure(log_format: str = "text", level: str = "INFO") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _drop_unlisted,
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(stack_without_words),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
