@@ -121,7 +121,8 @@ def test_requests_that_are_none_are_answered_with_their_status(
     assert ask(door, whole, instance="1.2.9")[0] == 0x0112
     assert ask(door, request("1.2.3", []))[0] == 0x0120
     assert ask(door, request("", [(CT, ours)]))[0] == 0x0120
-    assert ask(door, request("1.2.3", [("", ours)]))[0] == 0x0106
+    for wrong in ("", "1.2/../3"):
+        assert ask(door, request("1.2.3", [(wrong, ours)]))[0] == 0x0106
     assert ask(door, whole)[0] == 0
     assert ask(door, request("1.2.3", [(CT, uid(9))]))[0] == 0x0110  # its UID stands for another request
     assert len(ask(door, whole)[1]) == 1  # word for word again: told again

@@ -23,6 +23,7 @@ from triage.domain.errors import Unavailable
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.settings import PerformSettings, PullSettings, Settings
 from triage.store import outputs, peers, pulls, tasks
+from triage.workflow import perform
 from triage.workflow.perform import Performer, PerformThread
 
 CAD = "110004"
@@ -34,6 +35,7 @@ class Manager:
     def __init__(self) -> None:
         self.steps: dict[str, Dataset] = {}
         self.claims: dict[str, str] = {}
+        self.unreadable: set[str] = set()  # steps that it fails to give to whoever retrieves them
         self.forgets_to_answer = 0  # claims that are taken and answered as if they had failed
 
     def add(
@@ -100,7 +102,10 @@ class DimseManager(Manager):
             yield 0xFF00, ds
 
     def get(self, event: Any) -> tuple[int, Dataset | None]:
-        ds = self.steps.get(str(event.request.RequestedSOPInstanceUID))
+        step = str(event.request.RequestedSOPInstanceUID)
+        if step in self.unreadable:
+            return 0x0110, None
+        ds = self.steps.get(step)
         return (0, ds) if ds is not None else (0xC307, None)
 
     def set(self, event: Any) -> tuple[int, None]:
@@ -127,6 +132,8 @@ class WebManager(Manager):
                 path, _, query = self.path.partition("?")
                 step = path.removeprefix("/dicom-web/workitems").strip("/")
                 if step:
+                    if step in manager.unreadable:
+                        return self.answer(500, [])
                     ds = manager.steps.get(step)
                     return self.answer(*((200, [ds]) if ds is not None else (404, [])))
                 asked = parse_qs(query)
@@ -273,6 +280,56 @@ def test_a_web_server_that_is_none_is_waited_for(
         with pytest.raises(Unavailable, match="answer"):
             a_performer(desk, tmp_path, manager).turn()
         assert desk.rows("task") == []
+    finally:
+        manager.server.shutdown()
+
+
+def test_pages_of_other_steps_do_not_hide_ours(desk: Desk, tmp_path: Path) -> None:
+    manager = WebManager()
+    try:
+        first = manager.add(0)
+        for number in range(1, 6):
+            manager.add(number, code="110005")
+        last = manager.add(6)
+        a_performer(desk, tmp_path, manager).turn()
+        assert {r["sop_instance_uid"] for r in desk.rows("task")} == {first, last}
+    finally:
+        manager.server.shutdown()
+
+
+def test_a_step_that_fails_each_time_holds_up_no_other_and_is_given_back(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perform, "MOST_ATTEMPTS", 3)
+    manager = WebManager()
+    try:
+        odd, sound = manager.add(1), manager.add(2, study=2)
+        manager.unreadable.add(odd)
+        performer = a_performer(desk, tmp_path, manager, patience_minutes=60)
+        for attempt in range(1, 4):
+            with pytest.raises(Unavailable, match="500"):
+                performer.turn()
+            assert desk.rows("task")[1]["state"] == "claimed"
+            assert desk.rows("task")[0]["attempts"] == attempt
+            performer.turn()  # not due yet: nothing fails
+            desk.clock.advance(900)
+        assert desk.rows("task")[0]["state"] == "canceled" and "task.canceled" in desk.acts()
+        assert manager.steps[odd].ProcedureStepState == "CANCELED"
+        assert manager.steps[sound].ProcedureStepState == "IN PROGRESS"
+    finally:
+        manager.server.shutdown()
+
+
+def test_a_claimed_step_that_nobody_can_read_is_given_back(desk: Desk, tmp_path: Path) -> None:
+    manager = DimseManager()
+    try:
+        with desk.database.write() as tx:
+            peers.add(tx, "ris", "MANAGER", "127.0.0.1", manager.server.server_address[1], tls=False)
+        step = manager.add(1)
+        manager.unreadable.add(step)
+        a_performer(desk, tmp_path, manager).turn()
+        assert manager.steps[step].ProcedureStepState == "CANCELED"
+        assert [r["state"] for r in desk.rows("task")] == ["canceled"]
     finally:
         manager.server.shutdown()
 

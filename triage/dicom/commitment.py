@@ -28,6 +28,7 @@ from triage.dicom.statuses import (
     Failed,
 )
 from triage.dicom.statuses import answer as answered
+from triage.dicom.uids import is_uid
 from triage.domain.errors import Refused, Unavailable
 from triage.log import get_logger
 
@@ -197,8 +198,8 @@ def read_request(ds: Dataset) -> Asked:
         (str(i.get("ReferencedSOPClassUID", "")), str(i.get("ReferencedSOPInstanceUID", ""))) for i in items
     )
     uids = [transaction_uid, *(uid for pair in objects for uid in pair)]
-    if not all(uid and len(uid) <= 64 for uid in uids):
-        raise Failed(INVALID_ATTRIBUTE_VALUE, "a UID is empty or longer than 64")
+    if not all(is_uid(uid) for uid in uids):
+        raise Failed(INVALID_ATTRIBUTE_VALUE, "a UID is none: digits and dots, at most 64")
     return Asked(transaction_uid, objects)
 
 

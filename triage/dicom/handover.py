@@ -32,9 +32,8 @@ logging.getLogger("pynetdicom").propagate = False
 
 PDU_BYTES = 131_072
 ASSOCIATION_BYTES = 64 << 20  # of all messages that a peer sends: pynetdicom holds a message whole in memory
-ANSWER_SECONDS = (
-    10.0  # for what we ask on an association that the peer opened: whoever is silent holds up no other
-)
+# For what we tell on an association that the peer opened: whoever is silent holds up no other.
+ANSWER_SECONDS = 10.0
 SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # no deflated one: a megabyte of it can be gigabytes
 log = get_logger()
 

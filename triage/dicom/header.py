@@ -12,11 +12,11 @@ from pathlib import Path
 
 from triage.dicom.elements import Elements, Part10, Wanted, read_part10
 from triage.dicom.text import Values
+from triage.dicom.uids import is_uid
 from triage.domain.errors import Refused, Unavailable
 from triage.domain.study import InstanceHeader, SeriesInstanceUID, SOPInstanceUID, StudyInstanceUID
 
 MOST_OTHER_IDS = 20
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 _REQUIRED = {
     0x00080016: "SOP Class UID (0008,0016)",
     0x00080018: "SOP Instance UID (0008,0018)",
@@ -150,7 +150,7 @@ def _required_uid(values: Values, tag: int) -> str:
     uid = values.code(tag)
     if not uid:
         raise Refused(f"{_REQUIRED[tag]} is missing. Correct the object at its sender, then send it again.")
-    if len(uid) > 64 or not _UID.match(uid):
+    if not is_uid(uid):
         raise Refused(f"{_REQUIRED[tag]} is no valid UID (digits and dots, at most 64: PS3.5 9.1)")
     return uid
 

@@ -14,11 +14,12 @@ from pynetdicom.presentation import build_context
 
 from triage.dicom.associate import Remote, associate
 from triage.dicom.objects.items import Code, code
+from triage.dicom.uids import is_uid
 from triage.dicom.ups import CHANGE_STATE, PENDING, PENDING_SOME_KEYS, PULL
 from triage.dicom.workitem import UPS_PUSH
 from triage.domain.errors import Unavailable
 
-MOST_ANSWERS, MOST_INSTANCES = 1_000, 100_000
+MOST_ANSWERS, MOST_SEEN, MOST_INSTANCES = 1_000, 10_000, 100_000  # ours; with those of other codes
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class UpsServer:
         query = Dataset()
         query.ProcedureStepState, query.InputReadinessState = "SCHEDULED", "READY"
         query.SOPInstanceUID, query.ScheduledWorkitemCodeSequence = "", Items([])
-        found = []
+        found: list[str] = []
         with self._calling() as association:
             for number, (status, ds) in enumerate(association.send_c_find(query, PULL)):
-                if "Status" not in status or number >= MOST_ANSWERS:
+                if "Status" not in status or number >= MOST_SEEN or len(found) >= MOST_ANSWERS:
                     break
                 if status.Status in (PENDING, PENDING_SOME_KEYS) and ds is not None and fits(ds, codes):
-                    found.append(str(ds.SOPInstanceUID)[:64])
+                    found.append(str(ds.SOPInstanceUID))
         return found
 
     def inputs(self, uid: str) -> Inputs | None:
@@ -148,9 +149,9 @@ def inputs_of(ds: Dataset) -> Inputs:
 
 
 def fits(ds: Dataset, codes: Sequence[str]) -> bool:
-    """A work item that has a name and one of these workitem codes."""
+    """A work item that has a name, fit for the path of a request, and one of these workitem codes."""
     said = [str(item.get("CodeValue") or "") for item in ds.get("ScheduledWorkitemCodeSequence") or ()]
-    return bool(ds.get("SOPInstanceUID")) and not set(codes).isdisjoint(said)
+    return is_uid(str(ds.get("SOPInstanceUID", ""))) and not set(codes).isdisjoint(said)
 
 
 def _status(status: Dataset, where: str) -> int:

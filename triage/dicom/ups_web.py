@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from pydicom.dataset import Dataset
 
 from triage.dicom.stow_send import Service, request
-from triage.dicom.ups_client import MOST_ANSWERS, Inputs, fits, inputs_of
+from triage.dicom.ups_client import MOST_ANSWERS, MOST_SEEN, Inputs, fits, inputs_of
 from triage.domain.errors import Unavailable
 
 JSON_TYPE = "application/dicom+json"
@@ -37,16 +37,16 @@ class UpsWeb:
     def scheduled(self, codes: Sequence[str]) -> list[str]:
         """As `UpsServer.scheduled`. A server may give fewer at a time than we ask for: the next page begins there."""
         found: dict[str, None] = {}
-        seen = 0
-        while seen < MOST_ANSWERS:
-            page = self._page(seen)
-            known = len(found)
-            for ds in page:
-                if fits(ds, codes):
-                    found[str(ds.SOPInstanceUID)[:64]] = None
-            seen += len(page)
-            if not page or (seen > len(page) and len(found) == known):  # also one that knows no offset
+        seen: set[str] = set()
+        offset = 0
+        while offset < MOST_SEEN and len(found) < MOST_ANSWERS:
+            page = self._page(offset)
+            uids = {str(ds.get("SOPInstanceUID", "")) for ds in page}
+            if uids <= seen:  # the end, or a server that knows no offset
                 break
+            seen |= uids
+            found |= {str(ds.SOPInstanceUID): None for ds in page if fits(ds, codes)}
+            offset += len(page)
         return list(found)
 
     def inputs(self, uid: str) -> Inputs | None:

@@ -68,7 +68,7 @@ def in_states(tx: Connection, *states: str) -> list[dict[str, Any]]:
 
 
 def preferred_kernels(tx: Connection, detector: str) -> frozenset[str]:
-    """Of the active release: the kernels that it reads rather than others."""
+    """Of the active release: the kernels that it reads rather than others. No release of ours names any; a site's may."""
     query = select(release.c.preferred_kernels).where(
         release.c.detector == detector, release.c.state == "active"
     )
@@ -76,6 +76,6 @@ def preferred_kernels(tx: Connection, detector: str) -> frozenset[str]:
 
 
 def set_state(tx: Connection, release_id: int, state: str) -> None:
-    """shadow or retired; making one active is `activate_release`."""
+    """shadow or retired; making one active is `activate`."""
     assert state in ("shadow", "retired")
     tx.execute(update(release).where(release.c.id == release_id).values(state=state))

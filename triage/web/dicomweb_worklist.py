@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from flask import Response, request
 from sqlalchemy import Connection
 
 from triage.dicom import workitem as dataset
+from triage.dicom.uids import is_uid
 from triage.domain.errors import Conflict, Refused
 from triage.domain.workitem import StepState
 from triage.store import workitems as store
@@ -23,7 +23,6 @@ JSON_TYPE = "application/dicom+json"
 BASE = "/dicom-web"
 MOST, BODY_BYTES_MAX = 200, 128 * 1024
 READ, ACT = ("worklist:read", "dicom:read"), ("worklist:act",)
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 # Matching keys (PS3.4 table CC.2.5-3, those that a reading list can answer): keyword and tag to our column.
 _KEYS = {
     name: field
@@ -71,7 +70,7 @@ def change_state(call: Call, uid: str) -> Response:
     state, transaction_uid = dataset.asked_state(_body())
     if state not in (StepState.IN_PROGRESS, StepState.COMPLETED, StepState.CANCELED):
         raise Refused("a work item becomes IN PROGRESS, COMPLETED or CANCELED (PS3.4 CC.1.1)")
-    if not _UID.match(transaction_uid):
+    if not is_uid(transaction_uid):
         return problem(400, "bad-request", "the body needs a Transaction UID (0008,1195)")
 
     def act(tx: Connection) -> Response:

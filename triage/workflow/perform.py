@@ -31,12 +31,18 @@ from triage.store.runs import SHADOW
 from triage.workflow.publish import key_at
 from triage.workflow.remotes import find_peer, remote_of, web_service
 
+MOST_FAILURES = 3  # in one turn: then it is the server, not the work item
+MOST_ATTEMPTS = 10  # in a row at one work item: then it is given back
+LONGEST_WAIT = timedelta(minutes=15)
 WARNINGS = (0xB304, 0xB305, 0xB306)  # it was so already
 log = get_logger()
 
 
 class Performer:
-    """One server. `turn` raises Unavailable when it does not answer, Refused when its peer is unknown."""
+    """One server. `turn` raises Unavailable when it does not answer, Refused when its peer is unknown.
+
+    What fails at one work item costs no other: it is tried later, given back after some attempts, and raised at the end.
+    """
 
     def __init__(
         self, database: Database, settings: Settings, config: PerformSettings, clock: Callable[[], datetime]
@@ -51,8 +57,42 @@ class Performer:
                 tasks.note(tx, self.config.name, uid, f"2.25.{uuid.uuid4().int}", self._clock())
         with self._database.read() as tx:
             due = tasks.due(tx, self.config.name, self._clock())
+        failures: list[Exception] = []
         for row in due:
-            (self._claim if row["state"] == "wanted" else self._go_on)(server, row)
+            try:
+                (self._claim if row["state"] == "wanted" else self._go_on)(server, row)
+            except Exception as error:  # noqa: BLE001 (a foreign server's answers: none of them may hold up the others)
+                failures.append(error)
+                self._put_off(server, row, error)
+            if len(failures) == MOST_FAILURES:
+                break
+        if failures:
+            raise failures[0]
+
+    def _put_off(self, server: UpsServer | UpsWeb, row: dict[str, Any], error: Exception) -> None:
+        """Its next attempt, later each time; after some it is cancelled at the server, or lost when even that fails."""
+        attempts = row["attempts"] + 1
+        why = str(error) if isinstance(error, TriageError) else type(error).__name__
+        log.warning("workitem.failed", name=self.config.name, code=row["id"], attempts=attempts, error=why)
+        if attempts >= MOST_ATTEMPTS and self._gave_back(server, row, attempts):
+            return
+        wait = min(timedelta(seconds=self.config.interval_seconds) * 2 ** min(attempts - 1, 10), LONGEST_WAIT)
+        with self._database.write() as tx:
+            again = self._clock() + wait
+            tasks.change(tx, row["id"], attempts=attempts, next_attempt_at=again, detail=why)
+
+    def _gave_back(self, server: UpsServer | UpsWeb, row: dict[str, Any], attempts: int) -> bool:
+        step = Step(Next.CANCEL, 0, f"failed {attempts} times", "110513")
+        try:
+            self._end(server, row, step, [], self._clock())
+        except Exception:
+            if attempts < 2 * MOST_ATTEMPTS:
+                return False
+            log.error("workitem.not_given_back", name=self.config.name, code=row["id"], exc_info=True)
+            self._ended(
+                row, step, "lost", f"{step.words}; its server may still hold it for ours", 0, self._clock()
+            )
+        return True
 
     def _server(self) -> UpsServer | UpsWeb:
         c = self.config
@@ -73,12 +113,16 @@ class Performer:
             status = server.say(uid, transaction, progress(0, "claimed"))
         inputs = server.inputs(uid) if status == 0 else None
         now = self._clock()
+        if status == 0 and inputs is None:  # ours now, and nobody can say what it is about
+            step = Step(Next.CANCEL, 0, "its server does not say on what", "110513")
+            self._end(server, row, step, [], now)
+            return
         with self._database.write() as tx:
             if status or inputs is None:
                 tasks.change(tx, row["id"], state="lost", detail=f"status {status:04X}", ended_at=now)
                 return
             tasks.change(
-                tx, row["id"], state="claimed", claimed_at=now, next_attempt_at=now,
+                tx, row["id"], state="claimed", claimed_at=now, next_attempt_at=now, attempts=0,
                 study_instance_uid=inputs.study_instance_uid,
                 inputs={series: list(sops) for series, sops in inputs.series.items()},
             )  # fmt: skip
@@ -94,8 +138,16 @@ class Performer:
                 server.say(uid, transaction, progress(step.percent, step.words))
             again = now + timedelta(seconds=self.config.interval_seconds)
             with self._database.write() as tx:
-                tasks.change(tx, row["id"], percent=step.percent, detail=step.words, next_attempt_at=again)
+                tasks.change(
+                    tx, row["id"], percent=step.percent, detail=step.words, next_attempt_at=again, attempts=0
+                )
             return
+        self._end(server, row, step, made, now)
+
+    def _end(
+        self, server: UpsServer | UpsWeb, row: dict[str, Any], step: Step, made: list[Output], now: datetime
+    ) -> None:
+        uid, transaction = row["sop_instance_uid"], row["transaction_uid"]
         complete = step.next is Next.COMPLETE
         said = (
             performed(made, row["claimed_at"], now)
@@ -105,15 +157,18 @@ class Performer:
         state = "COMPLETED" if complete else "CANCELED"
         server.say(uid, transaction, said)  # refused when it has ended already; then the next line says how
         status = server.move(uid, transaction, state)
-        ended = status == 0 or status in WARNINGS
+        if status == 0 or status in WARNINGS:
+            self._ended(row, step, state.lower(), step.words, len(made), now)
+        else:
+            self._ended(row, step, "lost", f"status {status:04X}", len(made), now)
+
+    def _ended(
+        self, row: dict[str, Any], step: Step, state: str, why: str, outputs_made: int, now: datetime
+    ) -> None:
         with self._database.write() as tx:
-            tasks.change(
-                tx, row["id"], state=state.lower() if ended else "lost", ended_at=now,
-                detail=step.words if ended else f"status {status:04X}",
-            )  # fmt: skip
-            act = f"task.{state.lower() if ended else 'lost'}"
-            detail = {"server": self.config.name, "code": step.code, "outputs": len(made)}
-            audit.append(tx, now, "triage", act, "workitem", uid, detail)
+            tasks.change(tx, row["id"], state=state, ended_at=now, detail=why)
+            detail = {"server": self.config.name, "code": step.code, "outputs": outputs_made}
+            audit.append(tx, now, "triage", f"task.{state}", "workitem", row["sop_instance_uid"], detail)
 
     def _look(self, tx: Connection, row: dict[str, Any], now: datetime) -> tuple[Step, list[Output]]:
         """What is next, and what there is to show for it; wants what is not here from the archive."""
