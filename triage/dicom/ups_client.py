@@ -62,7 +62,7 @@ class UpsServer:
         return found
 
     def inputs(self, uid: str) -> Inputs | None:
-        """None for a work item that is not there any more."""
+        """None for a work item that is not there any more, or whose study or series has no UID."""
         with self._calling() as association:
             status, ds = association.send_n_get([], UPS_PUSH, uid, meta_uid=PULL)
         if _status(status, self._remote.where) != 0 or ds is None:
@@ -135,17 +135,20 @@ def _output(output: Output) -> Dataset:
     return item
 
 
-def inputs_of(ds: Dataset) -> Inputs:
-    """What a work item is to be performed on (Input Information Sequence (0040,4021))."""
+def inputs_of(ds: Dataset) -> Inputs | None:
+    """What a work item is to be performed on (Input Information Sequence (0040,4021)).
+
+    None when study or series have no UID that we could ask an archive for: a wildcard would fetch all that it has.
+    """
     series: dict[str, tuple[str, ...]] = {}
     study = str(ds.get("StudyInstanceUID") or "")
     for item in ds.get("InputInformationSequence") or ():
         study = str(item.get("StudyInstanceUID") or study)
         named = [str(s.ReferencedSOPInstanceUID)[:64] for s in item.get("ReferencedSOPSequence") or ()]
-        key = str(item.get("SeriesInstanceUID") or "")[:64]
+        key = str(item.get("SeriesInstanceUID") or "")
         if key:
             series[key] = (*series.get(key, ()), *named[:MOST_INSTANCES])
-    return Inputs(study[:64], series)
+    return Inputs(study, series) if all(is_uid(uid) for uid in (study, *series)) else None
 
 
 def fits(ds: Dataset, codes: Sequence[str]) -> bool:
