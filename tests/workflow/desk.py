@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, text
 
 from tests.factories import NOON, Clock, an_arrival, counted_ids
 from triage.detectors.protocol import Detection
@@ -106,3 +110,27 @@ class Desk:
     def rows(self, table: str) -> list[dict[str, Any]]:
         with self.database.read() as tx:
             return [dict(r) for r in tx.execute(select(schema.metadata.tables[table])).mappings()]
+
+
+def between(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, step: str, other: Callable[[], Any]
+) -> threading.Thread:
+    """Let `other` run into the locks of a worker that has changed its run and comes to `step` of `assess`.
+
+    The thread of `other` was started and waits for the worker (PostgreSQL) when the step goes on.
+    """
+    real, thread = getattr(assess, step), threading.Thread(target=other)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def held(*arguments: Any) -> Any:
+        thread.start()
+        deadline = time.monotonic() + 20
+        with desk.database.read() as tx:
+            while not tx.execute(text(waiting)).scalar_one():
+                assert time.monotonic() < deadline, "nobody waits for the worker"
+                time.sleep(0.02)
+                tx.execute(text("SELECT pg_stat_clear_snapshot()"))
+        return real(*arguments)
+
+    monkeypatch.setattr(assess, step, held)
+    return thread

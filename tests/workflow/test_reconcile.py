@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from tests.factories import NOON, a_finding
-from tests.workflow.desk import Desk
+from tests.workflow.desk import Desk, between
+from triage.detectors.protocol import Detection
 from triage.domain.errors import Refused
 from triage.domain.identity import Demographics, PatientKey
 from triage.settings import RouteSettings
 from triage.store import orders, removal, studies
+from triage.store.database import Database
 from triage.store.registration import Arrived
 from triage.workflow import reconcile, relay
+from triage.workflow.assess import Result
 from triage.workflow.sweep import sweep
 
 ROUTE = RouteSettings(name="hl7", kind="mllp", host="127.0.0.1", port=1)
@@ -175,6 +178,26 @@ def test_another_accession_number_brings_its_order(desk: Desk) -> None:
     assert (desk.item()["ordered_priority"], desk.item()["location"]) == ("STAT", "ICU")
     (told,) = deliver(desk)
     assert "|A2|" in told and "corrected" in told and [a["state"] for a in desk.alerts()] == ["open"]
+
+
+@pytest.mark.postgres
+def test_a_move_to_another_order_and_a_result_of_the_study_do_not_wait_for_each_other(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(postgres_database)
+    with desk.database.write() as tx:
+        orders.add(tx, NOON, accession_number="A2", priority="STAT", patient_location="ICU")
+    leased = desk.lease(desk.receive().wake[0][0])
+    assert leased is not None
+    moved: list[reconcile.Reconciled] = []
+    to_a2 = lambda: moved.append(move(desk, study(desk)["study_instance_uid"], accession_number="A2"))  # noqa: E731
+    mover = between(monkeypatch, desk, "settle_study", to_a2)
+
+    assert desk.finish(leased, Result(detection=Detection((a_finding(),))))
+    mover.join(20)
+
+    assert [m.study_ids for m in moved] == [(1,)]
+    assert desk.item()["ordered_priority"] == "STAT" and desk.run(leased.run_id)["state"] == "completed"
 
 
 def test_undoing_a_merge_gives_each_its_own_and_says_so(any_desk: Desk) -> None:

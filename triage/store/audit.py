@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from triage.store.locks import Lock, hold
+from triage.store.database import at_the_end
 from triage.store.schema import audit_event
 
 GENESIS = "0" * 64
@@ -54,25 +54,27 @@ def append(
     object_kind: str,
     object_id: object,
     detail: dict[str, Any] | None = None,
-) -> int:
-    """Add one event in the transaction of the change that it describes; returns its number."""
-    hold(tx, Lock.AUDIT)
-    last = tx.execute(
-        select(audit_event.c.number, audit_event.c.hash).order_by(audit_event.c.number.desc()).limit(1)
-    ).first()
-    number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
+) -> None:
+    """Add one event in the transaction of the change that it describes, as a last act of it.
+
+    Whoever took the next link of the chain at once would make all others wait for the rows that he still needs, and
+    wait for theirs.
+    """
     row = {
-        "number": number,
         "at": now.astimezone(UTC).isoformat(timespec="microseconds"),
         "actor": actor,
         "act": act,
         "object_kind": object_kind,
         "object_id": str(object_id),
         "detail": json.dumps(detail or {}, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-        "previous_hash": previous,
     }
+    at_the_end(tx, lambda last: _link(last, row))
+
+
+def _link(tx: Connection, said: dict[str, Any]) -> None:
+    number, previous = head(tx) or (0, GENESIS)
+    row = {**said, "number": number + 1, "previous_hash": previous}
     tx.execute(insert(audit_event).values(**row, hash=_hash(row)))
-    return number
 
 
 def verify(tx: Connection, anchors: Sequence[Anchor] = (), key: bytes = b"") -> Verification:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.pool import StaticPool
 
 from triage.domain.errors import Misconfigured, ReadOnly, Unavailable
+from triage.store.locks import Lock, hold
 
 _SQLITE_READ_ONLY = 8  # SQLITE_READONLY and its extended codes (sqlite.org/rescode.html)
 _POSTGRES_READ_ONLY = "25006"  # read_only_sql_transaction
@@ -40,10 +41,12 @@ class Database:
         raises  Unavailable when the database does not answer, ReadOnly when it takes no writes
         """
         with self._reachable(), self.engine.connect() as connection:
-            late: list[Callable[[Connection], None]] = []
+            late: list[Callable[[Connection], object]] = []
             connection.execution_options(triage_immediate=True, triage_late=late)
             with connection.begin():
                 yield connection
+                if late:
+                    hold(connection, Lock.LAST_ACTS)
                 for write in late:
                     write(connection)
         self.read_only_since = None
@@ -105,8 +108,12 @@ def _is_read_only(error: exc.SQLAlchemyError) -> bool:
     return primary == _SQLITE_READ_ONLY or getattr(cause, "sqlstate", None) == _POSTGRES_READ_ONLY
 
 
-def at_the_end(tx: Connection, write: Callable[[Connection], None]) -> None:
-    """Write this as the last act of the unit of work, in the order of asking; nothing when it rolls back."""
+def at_the_end(tx: Connection, write: Callable[[Connection], object]) -> None:
+    """Write this as a last act of the unit of work, in the order of asking; nothing when it rolls back.
+
+    On PostgreSQL one unit of work at a time comes to its last acts. Nothing else is waited for under that lock, so it
+    cannot be part of a deadlock.
+    """
     tx.get_execution_options()["triage_late"].append(write)
 
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from triage.store.database import at_the_end
 from triage.store.schema import event, heartbeat, lease
 from triage.store.skew import TOLERATED
 from triage.store.upsert import upsert
-
-_LOCK = 0x6665_6564  # "feed": SQLite has BEGIN IMMEDIATE
 
 
 @dataclass(frozen=True)
@@ -28,18 +26,11 @@ class Event:
 def publish(tx: Connection, now: datetime, kind: str, study_id: int | None = None, **data: Any) -> None:
     """Tell open pages; kind "worklist", "alert" or "health".
 
-    The row gets its number as the last act of the unit of work, and on PostgreSQL one unit of work at a time: numbers
-    are in the order of commits, so that whoever resumes after the newest has missed none (P12). Nothing is waited for
-    under that lock, so it cannot be part of a deadlock.
+    The row gets its number as a last act of the unit of work: numbers are in the order of commits, so that whoever
+    resumes after the newest has missed none (P12).
     """
     row = {"kind": kind, "study_id": study_id, "data": data, "at": now}
-    at_the_end(tx, lambda last: _write(last, row))
-
-
-def _write(tx: Connection, row: dict[str, Any]) -> None:
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    tx.execute(insert(event).values(**row))
+    at_the_end(tx, lambda last: last.execute(insert(event).values(**row)))
 
 
 def since(tx: Connection, last_id: int, limit: int = 500) -> list[Event]:

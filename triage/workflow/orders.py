@@ -56,19 +56,21 @@ def take_order(
 def follow_order(tx: Connection, study_id: int, by: str, now: datetime) -> None:
     """The place, location and alerts of one study by the orders that it has now."""
     study = studies.get_study(tx, study_id)
-    item = worklist.lock_item(tx, study_id)
     found = orders.of_study(tx, study["study_instance_uid"], study["accession_number"])
-    if item is None or not found:
+    if not found:
         return
     best = found[0]
     active = best["state"] == "active"
     priority = best["priority"] if active else OrderedPriority.ROUTINE.value
+    if priority == OrderedPriority.STAT.value:
+        run_queue.hurry(tx, study_id)  # runs before the item, as who takes or ends a run locks them
+    item = worklist.lock_item(tx, study_id)
+    if item is None:
+        return
     values = {"ordered_priority": priority, "location": best["patient_location"][:80] or item["location"]}
     if any(item[name] != value for name, value in values.items()):
         worklist.set_values(tx, item["id"], **values)
         rank(tx, study_id, now)
-    if priority == OrderedPriority.STAT.value:
-        run_queue.hurry(tx, study_id)
     if not active:
         close_alerts(tx, study_id, by, "order cancelled", now)
 

@@ -135,6 +135,7 @@ def _follow_links(
     for one in found:
         before = told_as(tx, one.study_id)
         identity.place(tx, one.study_id, one.own_id, before["accession_number"])
+        identity.named_anew(tx, [one.study_id])
         _tell(tx, one.study_id, before, site, ids, now, same_person=same_person)
     return tuple(one.study_id for one in found)
 
@@ -153,6 +154,7 @@ def _follow_moves(
     after = told_as(tx, study_id)
     if after == before:
         return ()
+    identity.named_anew(tx, [study_id])  # runs before the item, as who finishes a run locks them
     if after["accession_number"] != before["accession_number"]:
         _follow_order(tx, study_id, study_instance_uid, after["accession_number"])
     same = all(after[name] == before[name] for name in ("patient_code", "issuer_of_patient_id"))
@@ -185,7 +187,6 @@ def _tell(
     *,
     same_person: bool,
 ) -> None:
-    identity.named_anew(tx, [study_id])
     for alert in alerts.alive(tx, study_id).values():
         if same_person:
             correct(tx, alert["id"], study_id, alert["state"], ids, now)
