@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from triage.store.database import at_the_end
+from triage.store.database import at_the_end, do_last_acts
 from triage.store.schema import audit_event
 
 GENESIS = "0" * 64
@@ -72,7 +72,7 @@ def append(
 
 
 def _link(tx: Connection, said: dict[str, Any]) -> None:
-    number, previous = head(tx) or (0, GENESIS)
+    number, previous = _newest_link(tx) or (0, GENESIS)
     row = {**said, "number": number + 1, "previous_hash": previous}
     tx.execute(insert(audit_event).values(**row, hash=_hash(row)))
 
@@ -114,6 +114,11 @@ def sign(number: int, digest: str, key: bytes) -> Anchor:
 
 def head(tx: Connection) -> tuple[int, str] | None:
     """(number, hash) of the last event."""
+    do_last_acts(tx)
+    return _newest_link(tx)
+
+
+def _newest_link(tx: Connection) -> tuple[int, str] | None:
     row = tx.execute(
         select(audit_event.c.number, audit_event.c.hash).order_by(audit_event.c.number.desc()).limit(1)
     ).first()
@@ -124,6 +129,7 @@ def events(
     tx: Connection, *, object_kind: str = "", object_id: str = "", after: int = 0, limit: int = 500
 ) -> list[dict[str, Any]]:
     """Events in order of number, `detail` parsed; for pages and export."""
+    do_last_acts(tx)
     query = (
         select(audit_event).where(audit_event.c.number > after).order_by(audit_event.c.number).limit(limit)
     )
@@ -136,6 +142,7 @@ def events(
 
 def newest(tx: Connection, acts: Sequence[str], object_kind: str, object_id: object) -> datetime | None:
     """When one of these acts last happened to this object."""
+    do_last_acts(tx)
     e = audit_event.c
     at = tx.execute(
         select(e.at)
@@ -148,6 +155,7 @@ def newest(tx: Connection, acts: Sequence[str], object_kind: str, object_id: obj
 
 def between(tx: Connection, start: datetime, end: datetime, acts: Sequence[str]) -> list[dict[str, Any]]:
     """Events of these acts in [start, end), `at` as a time and `detail` parsed."""
+    do_last_acts(tx)
     e = audit_event.c
     ends = [t.astimezone(UTC).isoformat(timespec="microseconds") for t in (start, end)]
     rows = tx.execute(
@@ -160,6 +168,7 @@ def between(tx: Connection, start: datetime, end: datetime, acts: Sequence[str])
 
 
 def _rows(tx: Connection) -> Iterator[dict[str, Any]]:
+    do_last_acts(tx)
     result = tx.execution_options(yield_per=1000).execute(select(audit_event).order_by(audit_event.c.number))
     yield from map(dict, result.mappings())
 

@@ -45,10 +45,7 @@ class Database:
             connection.execution_options(triage_immediate=True, triage_late=late)
             with connection.begin():
                 yield connection
-                if late:
-                    hold(connection, Lock.LAST_ACTS)
-                for write in late:
-                    write(connection)
+                do_last_acts(connection)
         self.read_only_since = None
 
     @contextmanager
@@ -115,6 +112,15 @@ def at_the_end(tx: Connection, write: Callable[[Connection], object]) -> None:
     cannot be part of a deadlock.
     """
     tx.get_execution_options()["triage_late"].append(write)
+
+
+def do_last_acts(tx: Connection) -> None:
+    """Do now what was kept for the end, for a unit of work that reads what it wrote itself."""
+    late = tx.get_execution_options().get("triage_late", [])
+    if late:
+        hold(tx, Lock.LAST_ACTS)
+    while late:
+        late.pop(0)(tx)
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -11,9 +11,7 @@ from sqlalchemy import Connection, text
 
 
 class Lock(IntEnum):
-    LAST_ACTS = (
-        0x7472_6961  # the next link of the audit chain, the next number of the feed (`database.at_the_end`)
-    )
+    LAST_ACTS = 0x7472_6961  # the next link of the audit chain and number of the feed (`database.at_the_end`)
     PREPARATION = 0x7472_6962  # parts of one product that start at the same moment
 
 

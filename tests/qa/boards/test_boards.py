@@ -15,7 +15,7 @@ from triage.qa.boards import board
 from triage.qa.boards.chart import Chart, Facts
 from triage.qa.replay import replay_site
 from triage.store import audit, double_reads, policies
-from triage.store.database import Database
+from triage.store.database import Database, do_last_acts
 from triage.store.schema import finding, instance, report, run
 
 DAY = 1440.0
@@ -293,6 +293,7 @@ def test_more_alerts_than_readers_can_hear_ring(tx: Connection, department: Depa
     assert not chart(tx, 14).alarm, "without reader-hours nothing can be said"
     audit.append(tx, at(5), "anna", "study.opened", "study", "1.2.1", {"next": True, "rank": 1})
     audit.append(tx, at(9), "anna", "study.opened", "study", "1.2.2", {"next": False, "rank": 5})
+    do_last_acts(tx)
     assert chart(tx, 14).alarm == "3.00 alerts a reader-hour"
     (day, *_) = rows(chart(tx, 15))
     assert (day["openings"], day["share by next"], day["mean rank skipped"]) == (2, 0.5, 2.0)
