@@ -37,9 +37,9 @@ settings.load_profile(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """How `make test` shares its workers, which take whole groups in this order.
 
-    What starts the product, in two rows of one test after the other, and pages in Chromium: long, with waits that others
-    fill. Then files whose fixtures are made once for all their tests: on two workers they would be made twice. The rest
-    test by test.
+    Two rows of one test after the other, long and with waits that others fill: what starts the product; what breaks it,
+    and then pages in Chromium. Then files whose fixtures are made once for all their tests: on two workers they would be
+    made twice. The rest test by test.
     """
     order = {}
     for item in items:
@@ -50,16 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order.__getitem__)
 
 
-_FIRST = ("faults", "processes", "browser")
+_FIRST = ("processes", "faults and pages")
 
 
 def _group_of(item: pytest.Item) -> str:
-    if item.get_closest_marker("faults"):
-        return "faults"
+    if item.get_closest_marker("faults") or item.get_closest_marker("browser"):
+        return "faults and pages"
     if item.get_closest_marker("system"):
         return "processes"
-    if item.get_closest_marker("browser"):
-        return "browser"
     assert isinstance(item, pytest.Function)
     shared = (d for ds in item._fixtureinfo.name2fixturedefs.values() for d in ds if d.scope == "module")
     return item.path.stem if any(shared) else ""

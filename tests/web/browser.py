@@ -39,7 +39,7 @@ def top_of(page: Page, uid: str) -> float:
     )
 
 
-def until(page: Page, expression: str, argument: Any = None, seconds: float = 10) -> None:
+def until(page: Page, expression: str, argument: Any = None, seconds: float = 30) -> None:
     """Asked from outside: the page's own CSP forbids the `eval` that `wait_for_function` is made of."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(expression, argument):
