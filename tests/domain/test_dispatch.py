@@ -61,8 +61,9 @@ def test_two_days_are_tried() -> None:
     assert 1.5 * 86_400 < seconds < 3 * 86_400
 
 
-def test_a_committed_object_never_moves_again_and_a_person_can_always_try_again() -> None:
-    for event in {e for _, e in TRANSITIONS}:
+def test_a_committed_object_only_moves_when_it_is_taken_back_and_a_person_can_always_try_again() -> None:
+    assert state_after(DispatchState.COMMITTED, "withdrawn") is DispatchState.WITHDRAWN
+    for event in {e for _, e in TRANSITIONS} - {"withdrawn"}:
         with pytest.raises(WrongTransition):
             state_after(DispatchState.COMMITTED, event)
     for state in (DispatchState.REFUSED, DispatchState.PARKED):
