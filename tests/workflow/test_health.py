@@ -121,6 +121,9 @@ def test_a_study_that_should_have_gone_days_ago_is_red(desk: Desk, settings: Set
     desk.receive(modality="SR", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.33")  # no reader waits for it
     assert found(desk, settings, timedelta(days=61))["retention"]["ok"]
     assert not found(desk, settings, timedelta(days=63))["retention"]["ok"]
+    with desk.database.read() as tx:
+        told = health.degraded(tx, settings, desk.clock() + timedelta(days=63))
+    assert "retention" not in {one["part"] for one in told}  # the reader of a list can do nothing about it
 
 
 def test_a_database_that_takes_no_writes_is_the_one_thing_said_beside_the_disk(

@@ -30,6 +30,25 @@ def checks(
 
     read_only_since  the database takes no writes: no part can beat, so their silence says nothing beside it
     """
+    found = _of_the_list(tx, settings, now, read_only_since)
+    return found if read_only_since is not None else [*found, _retention(tx, settings, now)]
+
+
+def degraded(
+    tx: Connection, settings: Settings, now: datetime, read_only_since: datetime | None = None
+) -> list[dict[str, Any]]:
+    """What the list must say about itself: [{"part", "since", "text"}]. That old studies wait to be removed it need not."""
+    return [
+        {"part": check["name"], "since": check.get("since"), "text": check["detail"]}
+        for check in _of_the_list(tx, settings, now, read_only_since)
+        if not check["ok"]
+    ]
+
+
+def _of_the_list(
+    tx: Connection, settings: Settings, now: datetime, read_only_since: datetime | None
+) -> list[dict[str, Any]]:
+    """What is asked at every answer of the list, so nothing that looks at every study."""
     if read_only_since is not None:
         detail = f"the database takes no writes since {read_only_since:%H:%M:%S} UTC: mount, disk or server is read-only"
         refused = {"name": "database", "ok": False, "detail": detail, "since": read_only_since.isoformat()}
@@ -41,22 +60,10 @@ def checks(
         _outputs(tx, now),
         _constancy(tx, settings, now),
         *_pulls(tx, settings, now),
-        _retention(tx, settings, now),
         _disk(settings),
         *_aside(settings),
         *certificates.checks(settings, now),
     ]
-
-
-def degraded(
-    tx: Connection, settings: Settings, now: datetime, read_only_since: datetime | None = None
-) -> list[dict[str, Any]]:
-    """What the list must say about itself: [{"part", "since", "text"}]."""
-    found = []
-    for check in checks(tx, settings, now, read_only_since):
-        if not check["ok"]:
-            found.append({"part": check["name"], "since": check.get("since"), "text": check["detail"]})
-    return found
 
 
 def _beats(beats: list[dict[str, Any]], settings: Settings, now: datetime) -> list[dict[str, Any]]:
