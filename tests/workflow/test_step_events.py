@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pynetdicom import AE, evt
 
 from tests.workflow.desk import Desk
 from triage.dicom.workitem import UPS_EVENT
-from triage.domain.errors import Unavailable
 from triage.settings import Settings
 from triage.store import peers, subscriptions
 from triage.store.subscriptions import GLOBAL
 from triage.workflow import step_events
-from triage.workflow.step_events import OWNERS, StepEvents, StepEventsThread
+from triage.workflow.step_events import OWNERS, StepEvents
 
 REFUSED = 0x0110  # processing failure: PS3.7 C.5.19
 
@@ -84,35 +81,3 @@ def test_what_a_subscriber_refuses_is_not_said_again(desk: Desk, tmp_path: Path)
         assert events.turn() == 1
         assert events.turn() == 0
     assert len(heard) == 1
-
-
-class Turns:
-    """Passes that are counted; each raises the next of `errors`."""
-
-    def __init__(self, *errors: Exception) -> None:
-        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
-
-    def turn(self) -> int:
-        self.taken += 1
-        if self.errors:
-            raise self.errors.pop()
-        self.enough.set()
-        return 0
-
-
-@pytest.mark.parametrize(
-    "error", [Unavailable("the database does not answer"), KeyError("a mistake of ours")]
-)
-def test_whatever_a_pass_runs_into_the_next_one_comes(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(step_events, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(step_events, "REST_SECONDS", 0.001)
-    turns = Turns(error)
-    leads = iter([False, True, True])
-    thread = StepEventsThread(turns, lambda: next(leads, True))  # type: ignore[arg-type]
-    thread.start()
-    assert turns.enough.wait(20)
-    thread.stopping.set()
-    thread.join(20)
-    assert turns.taken >= 2 and not thread.is_alive()

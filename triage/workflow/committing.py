@@ -44,7 +44,7 @@ BY_CALL_AFTER = timedelta(seconds=30)
 MOST_AT_ONCE = 100  # reports that wait for their turn; further ones are the relay's
 KEPT = timedelta(days=30)  # a transaction that is over
 FORGET_EVERY = timedelta(hours=1)
-POLL_SECONDS, REST_SECONDS, TIMEOUT_SECONDS = 2.0, 10.0, 30.0
+POLL_SECONDS, TIMEOUT_SECONDS = 2.0, 30.0
 BATCH, MOST_OF_A_PEER = 20, 1_000
 log = get_logger()
 
@@ -187,26 +187,6 @@ class CommitmentReports:
                     tx, row["id"], attempts=attempts, next_attempt_at=None if wait is None else now + wait,
                     detail=str(error)[:400],
                 )  # fmt: skip
-
-
-class CommitmentThread(threading.Thread):
-    def __init__(self, reports: CommitmentReports, may_tell: Callable[[], bool]) -> None:
-        super().__init__(name="commitment-reports", daemon=True)
-        self._reports, self._may_tell = reports, may_tell
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.wait(POLL_SECONDS):
-            if not self._may_tell():
-                continue
-            try:
-                self._reports.turn()
-            except TriageError as error:
-                log.warning("duty.not_possible", name=self.name, error=str(error))
-                self.stopping.wait(REST_SECONDS)
-            except Exception:
-                log.error("duty.failed", name=self.name, exc_info=True)
-                self.stopping.wait(REST_SECONDS)
 
 
 def _asked(row: dict[str, Any]) -> Asked:

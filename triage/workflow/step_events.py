@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -21,7 +20,6 @@ from triage.workflow.workitems import follow
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # a subscriber that is away must not delay the others each second
-REST_SECONDS = 10.0  # after a pass that was not possible
 TIMEOUT_SECONDS = 5.0
 OWNERS = "dicom:"
 log = get_logger()
@@ -73,23 +71,3 @@ class StepEvents:
             with self._database.write() as tx:
                 subscriptions.told(tx, ae_title, last)
         return len(events)
-
-
-class StepEventsThread(threading.Thread):
-    def __init__(self, events: StepEvents, may_tell: Callable[[], bool]) -> None:
-        super().__init__(name="step-events", daemon=True)
-        self._events, self._may_tell = events, may_tell
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.wait(POLL_SECONDS):
-            if not self._may_tell():
-                continue
-            try:
-                self._events.turn()
-            except TriageError as error:
-                log.warning("duty.not_possible", name=self.name, error=str(error))
-                self.stopping.wait(REST_SECONDS)
-            except Exception:
-                log.error("duty.failed", name=self.name, exc_info=True)
-                self.stopping.wait(REST_SECONDS)

@@ -13,17 +13,18 @@ from triage.settings import Settings
 from triage.store import alerts, audit, events
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.workflow import budget, constancy
+from triage.workflow import budget, committing, constancy, step_events
 from triage.workflow.anchors import write_anchor
 from triage.workflow.archive import ArchiveThread
 from triage.workflow.celery import Waker
-from triage.workflow.committing import CommitmentReports, CommitmentThread
+from triage.workflow.committing import CommitmentReports
+from triage.workflow.duty import DutyThread
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.rejecting import read_notes
 from triage.workflow.relay import RouteThread, park_removed
 from triage.workflow.routes import channel_of
 from triage.workflow.site import new_id, site_of
-from triage.workflow.step_events import StepEvents, StepEventsThread
+from triage.workflow.step_events import StepEvents
 from triage.workflow.sweep import climb_due, judge_due, sweep
 from triage.workflow.watch import ring_for_silence
 
@@ -128,9 +129,9 @@ def main() -> int:
     site = site_of(settings)
     steps = StepEvents(database, settings, clock)
     reports = CommitmentReports(database, Spool(settings.spool), settings, clock)
-    threads: list[RouteThread | ArchiveThread | StepEventsThread | CommitmentThread] = [
-        StepEventsThread(steps, lambda: clockwork.leads),
-        CommitmentThread(reports, lambda: clockwork.leads),
+    threads: list[RouteThread | ArchiveThread | DutyThread] = [
+        DutyThread("step-events", steps.turn, lambda: clockwork.leads, step_events.POLL_SECONDS),
+        DutyThread("commitment-reports", reports.turn, lambda: clockwork.leads, committing.POLL_SECONDS),
     ]
     for route in settings.routes:
         try:
