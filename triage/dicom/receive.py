@@ -21,7 +21,7 @@ from triage.dicom.folder import IncomingFolder, abandoned
 from triage.dicom.handover import Handover, hand_over
 from triage.dicom.receiver_config import Caller, ReceivedObject, ReceiverConfig
 from triage.dicom.slots import Slots
-from triage.dicom.storing import Session, Storing, where
+from triage.dicom.storing import Session, Storing
 from triage.dicom.tls import peer_certificate
 from triage.dicom.upper import negotiation
 from triage.dicom.upper.association import Association, End, Provider
@@ -197,9 +197,9 @@ class Receiver:
                 self._hand_over(session, connection, body)
                 return
             end = Association(connection, machine, self._provider(session, reason)).serve(request)
-        except Exception as e:  # noqa: BLE001 (the association's door: its thread ends here)
+        except Exception as e:
             log.error("association.broken", association=session.association_id, error=type(e).__name__,
-                      stack=where(e))  # fmt: skip
+                      exc_info=e)  # fmt: skip
         self._over(session, end)
         self._doorstep.linger(connection, session.caller.address, machine)
 

@@ -5,7 +5,6 @@ Called by the threads of the associations. Whatever goes wrong here ends as a st
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -79,10 +78,10 @@ class Storing:
             status, comment = CANNOT_UNDERSTAND, str(e)
         except (OSError, Unavailable) as e:
             comment = e.strerror or "" if isinstance(e, OSError) else str(e)
-        except Exception as e:  # noqa: BLE001 (the association's door: the sender must get an answer)
+        except Exception as e:
             status, comment = PROCESSING_FAILURE, "internal error"
             log.error("instance.failed", association=session.association_id, error=type(e).__name__,
-                      stack=where(e))  # fmt: skip
+                      exc_info=e)  # fmt: skip
         if status != SUCCESS:
             sink.discard()
             log.warning(
@@ -114,8 +113,3 @@ class Storing:
         if status == SUCCESS:
             session.series_uids.add(received.header.series_instance_uid)
         return status
-
-
-def where(error: Exception) -> str:
-    """Where, not what: the text of an error may hold a patient's data."""
-    return "".join(traceback.format_tb(error.__traceback__)[-4:])

@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 from triage.dicom.header import check_header
 from triage.dicom.receiver_config import ReceivedObject
-from triage.dicom.storing import where
 from triage.domain.errors import Unavailable
 from triage.log import get_logger
 from triage.workflow.indexer import BEHIND_SECONDS, DRAIN_SECONDS, Desk, Indexer
@@ -123,6 +122,6 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, OSError):
         log.error("index.flush_failed", error=error.strerror, fix="check the disk")
         return BROKEN_DISK
-    log.error("index.failed", error=type(error).__name__, stack=where(error),
+    log.error("index.failed", exc_info=error,
               fix="none: the next receiver takes up what it left; report it")  # fmt: skip
     return FAILED
