@@ -203,10 +203,19 @@ def test_phases_at_the_same_places_are_a_mixed_series() -> None:
     assert refused([*a_series(EVEN), *a_series(EVEN)]) is ReasonCode.MIXED_SERIES
 
 
-def test_a_tilted_gantry_is_refused_with_its_angle() -> None:
-    sheared = [a_slice(k, z, image_position_patient=(-10.0, -20.0 + 0.1 * z, z)) for k, z in enumerate(EVEN)]
-    with pytest.raises(NotSuitableError, match=r"5\.7 degrees"):
-        plan_stack(sheared)
+def leaning(mm_a_mm: float) -> list[InstanceHeader]:
+    return [a_slice(k, z, image_position_patient=(-10.0, -20.0 + mm_a_mm * z, z)) for k, z in enumerate(EVEN)]
+
+
+def test_a_tilted_gantry_keeps_its_shear_and_is_told() -> None:
+    plan = plan_stack(leaning(0.1))
+    assert "gantry tilt 5.7 degrees corrected" in plan.notes
+    assert plan.affine[1, 2] == pytest.approx(0.1 * plan.affine[2, 2])
+
+
+def test_a_gantry_tilted_too_far_is_refused_with_its_angle() -> None:
+    with pytest.raises(NotSuitableError, match=r"16\.7 degrees, limit 15"):
+        plan_stack(leaning(0.3))
 
 
 @pytest.mark.parametrize(

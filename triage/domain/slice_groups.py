@@ -15,7 +15,7 @@ from triage.domain.suitability import NotSuitableError, ReasonCode
 
 COSINE_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 1e-3
-AXIAL_DEGREES = 15.0
+AXIAL_DEGREES = 15.05  # standards 4.2 says 15; the rest is what cosines of six decimals round
 LEAST_SLICES = 8
 WIDER_SHARE = 0.1  # a field so much wider shows more
 BEYOND_MM = 10.0  # and so much longer; reconstructions of one scan end a slice or two apart

@@ -35,7 +35,7 @@ JITTER_SHARE, ROUNDING_MM = (
     0.06,
 )  # so far from it still a grid, said in a note: jitter, positions in 0.1 mm
 MISSING_AT_MOST = 200  # steps of one gap that count as whole multiples
-TILT_DEGREES = 0.5
+TILT_DEGREES = 0.5  # a stack sheared by more is put upright by the detector
 LOCALIZER = "LOCALIZER"
 
 
@@ -110,7 +110,7 @@ def plan_stack(headers: Sequence[InstanceHeader]) -> StackPlan:
     if len(group) < LEAST_SLICES:
         raise NotSuitableError(ReasonCode.FEW_SLICES, f"{len(group)} slices, at least {LEAST_SLICES}")
     order = sorted(group, key=lambda i: distance(headers[i]))
-    _check_tilt(headers, order)
+    _check_tilt(headers, order, notes)
     _check_steps(_ladder(_along(headers, order)), notes)
     return StackPlan(tuple(order), tuple(duplicates), _affine(headers, order), tuple(notes))
 
@@ -188,13 +188,15 @@ def _check_orientation(header: InstanceHeader) -> None:
         )
 
 
-def _check_tilt(headers: Sequence[InstanceHeader], order: Sequence[int]) -> None:
+def _check_tilt(headers: Sequence[InstanceHeader], order: Sequence[int], notes: list[str]) -> None:
     """Shear of the stack: the line through the origins against the normal (step 7)."""
     first, last = (np.array(headers[i].image_position_patient) for i in (order[0], order[-1]))
     line = (last - first) / np.linalg.norm(last - first)
     tilt = degrees(acos(min(1.0, abs(float(line @ normal(headers[order[0]]))))))
+    if tilt > AXIAL_DEGREES:
+        raise NotSuitableError(ReasonCode.GANTRY_TILT, f"{tilt:.1f} degrees, limit {AXIAL_DEGREES:.0f}")
     if tilt > TILT_DEGREES:
-        raise NotSuitableError(ReasonCode.GANTRY_TILT, f"{tilt:.1f} degrees, limit {TILT_DEGREES}")
+        notes.append(f"gantry tilt {tilt:.1f} degrees corrected")
 
 
 def _check_steps(found: SliceLadder, notes: list[str]) -> None:
