@@ -18,9 +18,10 @@ from triage.domain.run import LEASE
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import alerts, completeness, events, instances, leases, listing, studies
-from triage.workflow import assess, constancy, intake, read, relay, sweep
+from triage.workflow import assess, constancy, intake, relay, sweep
 from triage.workflow.assess import Result
 from triage.workflow.complete import complete_series
+from triage.workflow.read import answers, claims, reported, verdicts
 
 RECEIVER, SCHEDULER = "receiver", "scheduler"
 LEADER_LEASE = timedelta(seconds=30)
@@ -162,13 +163,13 @@ def _acknowledge(world: World, name: str) -> None:
         return
     chosen = waiting[int(world.draw(name) * len(waiting))]
     with world.database.write() as tx:
-        read.acknowledge_alert(tx, chosen["id"], name, world.now())
+        answers.acknowledge(tx, chosen["id"], name, world.now())
 
 
 def _read_next(world: World, name: str) -> Steps:
     now = world.now()
     with world.database.write() as tx:
-        uid = read.next_study(tx, name, now)
+        uid = claims.next_study(tx, name, now)
         study_id = studies.find_study(tx, uid) if uid else None
     if uid is None:
         return
@@ -177,10 +178,10 @@ def _read_next(world: World, name: str) -> Steps:
     ending = world.draw(name)
     with world.database.write() as tx:
         if ending < 0.2:
-            read.report(tx, uid, name, world.now(), state="final")
+            reported.report(tx, uid, name, world.now(), state="final")
             world.grants.pop(study_id, None)
         elif ending < 0.6:
-            read.release(tx, uid, name, world.now())
+            claims.release(tx, uid, name, world.now())
         # else the reader goes for lunch: the claim runs out by itself
         else:
             return
@@ -194,8 +195,8 @@ def _grant(world: World, study_id: int, name: str, now: datetime, *, taken_over:
     if held is not None and held.reader != name and not taken_over:
         live = held.until > now and held.until_ms > world.ms
         assert not live, f"I16: study {study_id} given to {name} while {held.reader} holds it"
-    length_ms = int(read.CLAIM_LENGTH.total_seconds() * 1000)
-    world.grants[study_id] = Grant(name, now + read.CLAIM_LENGTH, world.ms + length_ms)
+    length_ms = int(claims.CLAIM_LENGTH.total_seconds() * 1000)
+    world.grants[study_id] = Grant(name, now + claims.CLAIM_LENGTH, world.ms + length_ms)
 
 
 def _take_over(world: World, name: str) -> None:
@@ -205,7 +206,7 @@ def _take_over(world: World, name: str) -> None:
     now = world.now()
     with world.database.write() as tx:
         uid = studies.get_study(tx, study_id)["study_instance_uid"]
-        read.claim(tx, uid, name, now, take_over_reason="urgent")
+        claims.claim(tx, uid, name, now, take_over_reason="urgent")
     _grant(world, study_id, name, now, taken_over=True)
 
 
@@ -216,7 +217,7 @@ def _raise_by_hand(world: World, name: str) -> None:
         chosen = rows[int(world.draw(name) * len(rows))]["study_instance_uid"]
         wanted = PriorityClass(int(1 + 3 * world.draw(name)))
         with world.database.write() as tx:
-            read.override(tx, chosen, name, world.now(), priority_class=wanted, reason="ward called")
+            verdicts.override(tx, chosen, name, world.now(), priority_class=wanted, reason="ward called")
 
 
 # --- receiver and workers -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.store import alerts, orders, policies, releases
-from triage.workflow.read import CLAIM_LENGTH
+from triage.workflow.read.claims import CLAIM_LENGTH
 
 Event = tuple[Any, ...]
 FAULTS = (

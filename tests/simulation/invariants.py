@@ -17,7 +17,7 @@ from tests.factories import NOON
 from tests.simulation.world import OPERATOR_ROUTES, ROUTES, SITE, World, digest_of
 from triage.domain.study import CT_CLASSES
 from triage.store import listing
-from triage.workflow.read import CLAIM_LENGTH
+from triage.workflow.read.claims import CLAIM_LENGTH
 
 ALIVE = ("open", "acknowledged", "exhausted")
 STEPS = {  # the ways of a run, one unit of work at a time

@@ -20,7 +20,7 @@ from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritiz
 from triage.store import alerts, listing, policies, reading, registration, run_queue, schema, worklist
 from triage.store.database import Database
 from triage.store.listing import Filters
-from triage.workflow import read
+from triage.workflow.read import claims, reported
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -156,10 +156,10 @@ def test_fifty_readers_race_and_each_study_has_one(any_database: Database) -> No
             together.wait()
             try:
                 with any_database.write() as tx:
-                    read.claim(tx, uid, reader, NOON)
+                    claims.claim(tx, uid, reader, NOON)
                 won[turn][reader] += 1
                 with any_database.write() as tx:  # and so that the limit of open claims is not met
-                    read.report(tx, uid, reader, NOON, state="final")
+                    reported.report(tx, uid, reader, NOON, state="final")
             except (Conflict, Refused):
                 pass
             except BaseException as error:  # noqa: BLE001 - a reader would have seen it
@@ -187,7 +187,7 @@ def test_next_gives_no_study_to_two_readers_even_when_claims_come_and_go(any_dat
         for _ in range(8):
             try:
                 with any_database.write() as tx:
-                    uid = read.next_study(tx, reader, NOON)
+                    uid = claims.next_study(tx, reader, NOON)
                 if uid is None:
                     continue
                 with guard:
@@ -197,7 +197,7 @@ def test_next_gives_no_study_to_two_readers_even_when_claims_come_and_go(any_dat
                     with guard:
                         holders[uid] -= 1
                     with any_database.write() as tx:
-                        read.release(tx, uid, reader, NOON)
+                        claims.release(tx, uid, reader, NOON)
             except (Refused, Conflict, Unavailable):
                 continue
             except BaseException as error:  # noqa: BLE001

@@ -25,7 +25,8 @@ from triage.settings import Settings
 from triage.store import events
 from triage.store.spool import Spool
 from triage.web.app import create_app
-from triage.workflow import accounts, read
+from triage.workflow import accounts
+from triage.workflow.read import claims
 
 SIZE = {"width": 1680, "height": 860}
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -88,7 +89,7 @@ def a_night(sown: Sown, film_digest: str) -> None:
         add(patient=name, sex=sex, age=age, location=("OPD", "Ward 2", "ED")[n % 3], view="PA",
             minutes_ago=40 + 11 * n, findings=tuple(flag(f) for f in found), description="Chest PA")  # fmt: skip
     with sown.database.write() as tx:
-        read.claim(tx, held, "ben", sown.now)
+        claims.claim(tx, held, "ben", sown.now)
 
 
 def take(target: Path, chromium: str) -> None:

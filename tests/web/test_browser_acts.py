@@ -17,7 +17,7 @@ from tests.web.browser import (
 from tests.web.conftest import Clock
 from tests.web.seed import Sown, flag
 from triage.store import audit, reading, studies
-from triage.workflow import read
+from triage.workflow.read import claims
 
 pytestmark = MARKS
 FULL = os.environ.get("TRIAGE_TEST_FULL") == "1"
@@ -57,7 +57,7 @@ def test_t13_a_claim_that_ends_is_said_before_and_kept_by_y(visit: Visit, sown: 
     page.wait_for_selector(".toast >> text=Kept for another 10 minutes")
     clock.forward(minutes=10.5)
     with sown.database.write() as tx:
-        assert read.free_expired(tx, clock()) == 1
+        assert claims.free_expired(tx, clock()) == 1
     until(
         page, "u => document.querySelector(`tr[data-uid='${u}'] .c-claim`).innerText.trim() === 'free'", uid
     )

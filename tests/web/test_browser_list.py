@@ -18,7 +18,7 @@ from tests.web.seed import Sown, a_day, pneumothorax
 from triage.domain.suitability import SENTENCES, NotSuitable, ReasonCode
 from triage.store import events, studies
 from triage.web import columns
-from triage.workflow import read
+from triage.workflow.read import claims
 
 pytestmark = MARKS
 
@@ -262,7 +262,7 @@ def test_bulk_acts_do_what_can_be_done_and_name_what_was_refused(visit: Visit, s
     for n in range(4):
         sown.add(minutes_ago=50 - n)
     with sown.database.write() as tx:
-        read.claim(tx, sown.uids[2], "ben", sown.now)
+        claims.claim(tx, sown.uids[2], "ben", sown.now)
     page = visit("ann")
     page.keyboard.press("j")
     for _ in range(2):

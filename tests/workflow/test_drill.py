@@ -15,7 +15,8 @@ from triage.domain.study import DRILL_PATIENT_ID
 from triage.settings import RouteSettings
 from triage.store import alerts, constancy, drills, measures, reading, users, worklist
 from triage.store.removal import aged
-from triage.workflow import drill, read, relay
+from triage.workflow import drill, relay
+from triage.workflow.read import answers
 from triage.workflow.sweep import climb_due, sweep
 
 HL7 = RouteSettings(name="hl7", kind="mllp", host="localhost", port=2575)
@@ -45,7 +46,7 @@ def test_a_drill_climbs_the_ladder_and_its_acknowledgement_ends_it(any_desk: Des
         row = next(d for d in alerts.deliveries(tx) if d["route"] == "hl7")
         relay.record(tx, row, Answer(Outcome.DELIVERED, "AA"), 0.0, any_desk.clock(), ids=any_desk.ids)
         users.add_user(tx, "ann", "reader", "x", NOON)
-        read.acknowledge_alert(tx, alert_id, "ann", any_desk.clock())
+        answers.acknowledge(tx, alert_id, "ann", any_desk.clock())
     assert climb(any_desk, 60) == 0
 
     said = report(any_desk, alert_id)

@@ -15,7 +15,8 @@ from triage.settings import RouteSettings
 from triage.store import constancy, events, users
 from triage.store.database import Database
 from triage.workflow.oncall import add_duty, remove_duty
-from triage.workflow.read import NotFound, handover_alert
+from triage.workflow.read.answers import hand_over
+from triage.workflow.read.row import NotFound
 from triage.workflow.relay import notice_of, park_removed
 from triage.workflow.routes import letterhead
 from triage.workflow.sweep import climb_due
@@ -81,7 +82,7 @@ def test_whom_a_person_chose_keeps_it_until_the_second_is_called(desk: Desk) -> 
     duty(desk, "berta", 2)
     desk.flagged(a_finding())
     with desk.database.write() as tx:
-        handover_alert(tx, 1, "anna", "carla", desk.clock())
+        hand_over(tx, 1, "anna", "carla", desk.clock())
     climb(desk, 5)
     assert desk.alerts()[0]["assigned_to"] == "carla"
     climb(desk, 5)

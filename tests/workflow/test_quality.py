@@ -14,7 +14,6 @@ from triage.domain.errors import Conflict, Refused
 from triage.qa.report import build
 from triage.settings import Settings
 from triage.store import double_reads, quality
-from triage.workflow import read
 from triage.workflow.quality import (
     DOUBLE_READ_SHARE,
     draw_double_reads,
@@ -22,6 +21,7 @@ from triage.workflow.quality import (
     record_double_read,
     sign_report,
 )
+from triage.workflow.read import claims, reported
 
 DAY = timedelta(days=1)
 
@@ -35,8 +35,8 @@ def test_the_draw_takes_its_share_and_always_the_same() -> None:
 
 def read_study(desk: Desk, study: int, **values: Any) -> str:
     with desk.database.write() as tx:
-        read.claim(tx, uid(study), "anna", desk.clock())
-        read.report(tx, uid(study), "anna", desk.clock(), **values)
+        claims.claim(tx, uid(study), "anna", desk.clock())
+        reported.report(tx, uid(study), "anna", desk.clock(), **values)
     return uid(study)
 
 

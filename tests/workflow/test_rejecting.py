@@ -19,8 +19,8 @@ from triage.domain.rejection import Reason, Rejection, heaviest
 from triage.store import audit, holdings, pulls, rejections, worklist
 from triage.store.schema import delivery
 from triage.store.spool import Spool
-from triage.workflow import read
 from triage.workflow.intake import intake
+from triage.workflow.read import claims
 from triage.workflow.rejecting import read_notes, reject_at_once, take_note
 
 QUALITY, SAFETY, WRONG_ENTRY, EXPIRED = "113001", "113037", "113038", "113039"
@@ -221,7 +221,7 @@ def test_a_study_that_somebody_reads_is_taken_from_them_when_all_of_it_is_reject
     desk = post.desk
     desk.flagged(a_finding())
     with desk.database.write() as tx:
-        read.claim(tx, uid(1), "ann", desk.clock())
+        claims.claim(tx, uid(1), "ann", desk.clock())
     post.bring(QUALITY, uid(1, 1, 1))
     with desk.database.read() as tx:
         assert worklist.live_claim(tx, 1, desk.clock()) is None

@@ -20,7 +20,8 @@ from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.settings import Settings
 from triage.store import peers, worklist
 from triage.store.subscriptions import GLOBAL
-from triage.workflow import read, workitems
+from triage.workflow import workitems
+from triage.workflow.read import claims
 from triage.workflow.step_events import StepEvents
 
 MINE, OTHER = "1.2.3.4", "1.2.3.5"
@@ -196,7 +197,7 @@ def test_a_study_that_a_reader_has_just_taken_is_not_claimed_over_dimse(
 ) -> None:
     step = found(door)[0].SOPInstanceUID
     with desk.database.write() as tx:
-        read.claim(tx, uid(1), "ann", desk.clock())
+        claims.claim(tx, uid(1), "ann", desk.clock())
     monkeypatch.setattr(workitems, "BATCH", 0)  # the steps lag behind the list
     assert state(door, step, "IN PROGRESS") == 0xC302
     with desk.database.read() as tx:

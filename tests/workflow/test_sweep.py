@@ -12,8 +12,8 @@ from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
 from triage.domain.errors import Unavailable
 from triage.store import audit, events, run_queue, worklist
-from triage.workflow import read
 from triage.workflow import sweep as steps
+from triage.workflow.read import claims
 from triage.workflow.sweep import PATIENCE, climb_due, judge_due, sweep
 
 DAY = timedelta(days=1)
@@ -51,7 +51,7 @@ def test_series_whose_time_has_come_are_judged_one_by_one(desk: Desk) -> None:
 def test_a_claim_that_ran_out_frees_the_study_and_leaves_a_trail(any_desk: Desk) -> None:
     uid = _study_uid(any_desk, any_desk.flagged())
     with any_desk.database.write() as tx:
-        read.claim(tx, uid, "Dr. X", any_desk.clock())
+        claims.claim(tx, uid, "Dr. X", any_desk.clock())
     assert any_desk.item()["state"] == "claimed"
     any_desk.clock.advance(601)
     swept(any_desk)
@@ -162,7 +162,7 @@ def test_a_claim_from_the_future_ends_within_its_length(any_desk: Desk) -> None:
     uid = _study_uid(any_desk, any_desk.flagged())
     any_desk.clock.now = NOON + DAY
     with any_desk.database.write() as tx:
-        read.claim(tx, uid, "Dr. X", any_desk.clock())
+        claims.claim(tx, uid, "Dr. X", any_desk.clock())
     any_desk.clock.now = NOON
     swept(any_desk)
     any_desk.clock.advance(601)

@@ -15,7 +15,8 @@ from triage.dicom.workitem import PROGRESS
 from triage.domain.workitem import StepState
 from triage.store import workitems as store
 from triage.store.database import Database
-from triage.workflow import read, workitems
+from triage.workflow import workitems
+from triage.workflow.read import claims
 
 MINE, OTHER = "1.2.3.4", "1.2.3.5"
 
@@ -30,10 +31,10 @@ def test_what_a_reader_gives_back_is_canceled_and_scheduled_anew(desk: Desk) -> 
     desk.flagged()
     assert [s["state"] for s in steps(desk)] == ["SCHEDULED"]
     with desk.database.write() as tx:
-        read.claim(tx, uid(1), "ann", desk.clock())
+        claims.claim(tx, uid(1), "ann", desk.clock())
     assert [s["state"] for s in steps(desk)] == ["IN PROGRESS"]
     with desk.database.write() as tx:
-        read.release(tx, uid(1), "ann", desk.clock())
+        claims.release(tx, uid(1), "ann", desk.clock())
 
     old, new = steps(desk)
 

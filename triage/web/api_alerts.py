@@ -11,7 +11,7 @@ from triage.web import shapes
 from triage.web.context import Call, Route, stamp
 from triage.web.models.alerts import AlertAnswer, Alerts, AlertsQuery, HandoverBody
 from triage.web.models.base import Nothing
-from triage.workflow import read
+from triage.workflow.read import answers
 
 EVERY_STATE = tuple(s.value for s in AlertState)
 
@@ -24,19 +24,17 @@ def get_alerts(call: Call) -> dict[str, Any]:
 
 def acknowledge(call: Call, alert_id: int) -> dict[str, Any]:
     """Seen; I take care of it. Ends the ladder."""
-    return _said(
-        call, read.acknowledge_alert(call.tx, alert_id, call.who.name, call.now, version=call.version)
-    )
+    return _said(call, answers.acknowledge(call.tx, alert_id, call.who.name, call.now, version=call.version))
 
 
 def handover(call: Call, alert_id: int) -> dict[str, Any]:
     """Put it on a colleague's page; the ladder goes on."""
-    return _said(call, read.handover_alert(call.tx, alert_id, call.who.name, call.body.to, call.now))
+    return _said(call, answers.hand_over(call.tx, alert_id, call.who.name, call.body.to, call.now))
 
 
 def later(call: Call, alert_id: int) -> dict[str, Any]:
     """Hide the banner for five minutes, once; the ladder goes on."""
-    return _said(call, read.later_alert(call.tx, alert_id, call.who.name, call.now))
+    return _said(call, answers.put_off(call.tx, alert_id, call.who.name, call.now))
 
 
 def listed(call: Call, states: tuple[str, ...], limit: int) -> list[dict[str, Any]]:

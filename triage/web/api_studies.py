@@ -26,7 +26,9 @@ from triage.web.models.study import (
     StudyAnswer,
 )
 from triage.web.models.worklist import WorklistItem
-from triage.workflow import preview, read
+from triage.workflow import preview
+from triage.workflow.read import claims, reported, verdicts
+from triage.workflow.read.row import NotFound
 
 log = get_logger()
 
@@ -78,7 +80,7 @@ def get_preview(call: Call, uid: str) -> Response:
     query: PreviewQuery = call.query
     study_id = studies.find_study(call.tx, uid)
     if study_id is None or studies.get_study(call.tx, study_id)["constancy"]:
-        raise read.NotFound("no such study")
+        raise NotFound("no such study")
     picture = call.web.previewer.render(
         reading.preview_rows(call.tx, study_id), frame=query.frame, center=query.center, width=query.width,
         stretched=query.preset == "stretched", invert=query.invert,
@@ -92,7 +94,7 @@ def get_preview(call: Call, uid: str) -> Response:
 def claim(call: Call, uid: str) -> dict[str, Any]:
     """Take the study for ten minutes (again: renew); 409 says who holds it."""
     body: ClaimBody = call.body
-    study_id = read.claim(
+    study_id = claims.claim(
         call.tx, uid, call.who.name, call.now, version=call.version, take_over_reason=body.take_over.strip(),
         opened=body.open, rank_shown=body.rank_shown,
     )  # fmt: skip
@@ -103,42 +105,42 @@ def claim(call: Call, uid: str) -> dict[str, Any]:
 
 def ask(call: Call, uid: str) -> dict[str, Any]:
     """Ask whoever holds the study for it."""
-    read.ask(call.tx, uid, call.who.name, call.now)
+    claims.ask(call.tx, uid, call.who.name, call.now)
     return one_item(call, uid)
 
 
 def release(call: Call, uid: str) -> dict[str, Any]:
     """Give the study back."""
-    read.release(call.tx, uid, call.who.name, call.now, version=call.version)
+    claims.release(call.tx, uid, call.who.name, call.now, version=call.version)
     tell_hub(call, "imagingstudy-close", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
 
 
 def keep(call: Call, uid: str) -> dict[str, Any]:
     """Renew a live claim of one's own."""
-    read.keep(call.tx, uid, call.who.name, call.now)
+    claims.keep(call.tx, uid, call.who.name, call.now)
     return one_item(call, uid)
 
 
 def give_feedback(call: Call, uid: str) -> dict[str, Any]:
     """Agree, disagree or missed: for quality; changes neither report nor priority."""
     body: FeedbackBody = call.body
-    feedback_id = read.feedback(
+    feedback_id = verdicts.feedback(
         call.tx, uid, call.who.name, call.now, verdict=body.verdict, finding=body.finding, chip=body.chip,
         text=body.text,
     )  # fmt: skip
-    return {"id": feedback_id, "undo_until": stamp(call.now + read.UNDO_LENGTH)}
+    return {"id": feedback_id, "undo_until": stamp(call.now + verdicts.UNDO_LENGTH)}
 
 
 def undo_feedback(call: Call, uid: str) -> dict[str, Any]:
     """Take one's newest feedback back within ten seconds."""
-    return {"id": read.withdraw_feedback(call.tx, uid, call.who.name, call.now), "undo_until": None}
+    return {"id": verdicts.withdraw_feedback(call.tx, uid, call.who.name, call.now), "undo_until": None}
 
 
 def override(call: Call, uid: str) -> dict[str, Any]:
     """Raise by hand; or lower what a person raised."""
     body: OverrideBody = call.body
-    read.override(
+    verdicts.override(
         call.tx, uid, call.who.name, call.now, priority_class=PriorityClass.from_word(body.priority_class),
         reason=body.reason, version=call.version,
     )  # fmt: skip
@@ -148,7 +150,7 @@ def override(call: Call, uid: str) -> dict[str, Any]:
 def report(call: Call, uid: str) -> dict[str, Any]:
     """A report exists: the study is read, its alerts close."""
     body: ReportBody = call.body
-    read.report(call.tx, uid, call.who.name, call.now, state=body.state, version=call.version)
+    reported.report(call.tx, uid, call.who.name, call.now, state=body.state, version=call.version)
     tell_hub(call, "imagingstudy-close", studies.find_study(call.tx, uid) or 0)
     return one_item(call, uid)
 

@@ -28,7 +28,9 @@ from triage.web.models.worklist import (
     WorklistItem,
     WorklistQuery,
 )
-from triage.workflow import bulk, fhircast, health, read
+from triage.workflow import bulk, fhircast, health
+from triage.workflow.read import claims
+from triage.workflow.read.row import NotFound
 from triage.workflow.site import new_id
 
 EVERY_STATE = ("arriving", "to_read", "claimed", "read", "withdrawn")
@@ -82,7 +84,7 @@ def page_of_list(
 
 def next_study(call: Call) -> Any:
     """Claim and open the best free study; 204 when none is free."""
-    uid = read.next_study(call.tx, call.who.name, call.now)
+    uid = claims.next_study(call.tx, call.who.name, call.now)
     if not uid:
         return Response(status=204)
     tell_hub(call, "imagingstudy-open", studies.find_study(call.tx, uid) or 0)
@@ -189,7 +191,7 @@ def one_item(call: Call, study_uid: str) -> dict[str, Any]:
     """The worklist item of one study as the list says it; raises NotFound."""
     rows = listing.rows(call.tx, Filters(states=EVERY_STATE, study_uid=study_uid), call.now, limit=1)
     if not rows:
-        raise read.NotFound("no such study")
+        raise NotFound("no such study")
     down = shapes.ai_is_down(
         health.degraded(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
     )

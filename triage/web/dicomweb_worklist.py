@@ -17,7 +17,7 @@ from triage.store import workitems as store
 from triage.web.context import Call, Route
 from triage.web.problems import problem
 from triage.workflow import workitems
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 
 JSON_TYPE = "application/dicom+json"
 BASE = "/dicom-web"

@@ -18,7 +18,7 @@ from triage.store.fhir import Wanted
 from triage.web.context import PUBLIC, Call, Route
 from triage.web.models.base import Request
 from triage.workflow import fhir
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 
 MIMETYPE = "application/fhir+json"
 COUNT_MAX = 200

@@ -21,7 +21,7 @@ from triage.web.language import N_
 from triage.web.models.base import Request
 from triage.workflow import messages as work
 from triage.workflow.inbox import Inbox
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 from triage.workflow.site import new_id, site_of
 
 PAGE = 50

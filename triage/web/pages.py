@@ -29,7 +29,7 @@ from triage.web.keys import table_for
 from triage.web.language import N_, _
 from triage.web.models.worklist import WorklistQuery
 from triage.web.times import clock, milliseconds
-from triage.workflow.read import CHIPS
+from triage.workflow.read.verdicts import CHIPS
 
 FIRST_ROWS = 60  # in the page as it comes; scripts keep a window of so many (ux 13)
 NEWEST = {"read": Sort("read", descending=True), "all": Sort("arrived", descending=True)}

@@ -14,7 +14,7 @@ from triage.domain.errors import Conflict, Misconfigured, ReadOnly, Refused, Una
 from triage.log import get_logger
 from triage.web.context import stamp
 from triage.workflow import fhir
-from triage.workflow.read import Held, NotFound, Stale
+from triage.workflow.read.row import Held, NotFound, Stale
 
 log = get_logger()
 

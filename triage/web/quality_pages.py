@@ -28,7 +28,7 @@ from triage.web.context import Call, Route, stamp
 from triage.web.models.base import Request
 from triage.web.text_pages import render
 from triage.workflow import quality as acts
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 
 _DAYS, _DAYS_MAX = 7, 400
 _DASHBOARD_DAYS = 30

@@ -19,7 +19,9 @@ from triage.web.models.base import Request
 from triage.web.models.system import AuditQuery
 from triage.web.pages import banner, colleagues, display_names
 from triage.web.times import hours
-from triage.workflow import anchors, health, links, read
+from triage.workflow import anchors, health, links
+from triage.workflow.read import answers
+from triage.workflow.read.row import NotFound
 
 _PAST = tuple(s.value for s in AlertState if s.value not in alerts.UNANSWERED)
 
@@ -60,14 +62,14 @@ def act_on_alert(call: Call, alert_id: int, act: str) -> Response:
     try:
         with call.web.database.write() as tx:
             if act == "acknowledge":
-                read.acknowledge_alert(tx, alert_id, call.who.name, call.now)
+                answers.acknowledge(tx, alert_id, call.who.name, call.now)
             elif act == "handover":
-                read.handover_alert(tx, alert_id, call.who.name, request.form.get("to", ""), call.now)
+                answers.hand_over(tx, alert_id, call.who.name, request.form.get("to", ""), call.now)
             else:
-                raise read.NotFound("no such act")
+                raise NotFound("no such act")
     except (Conflict, Refused) as error:
         page = render_template("refused.html", why=str(error), back=back, who=call.who)
-        return make_response(page, 404 if isinstance(error, read.NotFound) else 409)
+        return make_response(page, 404 if isinstance(error, NotFound) else 409)
     return make_response(redirect(back))
 
 

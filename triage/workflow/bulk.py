@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import PriorityClass
 from triage.store import audit, events, studies, users, worklist
-from triage.workflow import read
+from triage.workflow.read import claims, verdicts
+from triage.workflow.read.row import NotFound
 
 ACTS = ("assign", "release", "raise", "label")
 READERS = ("reader", "lead")
@@ -40,9 +41,9 @@ def act(
     for uid in dict.fromkeys(study_uids):
         try:
             if name == "assign":
-                read.claim(tx, uid, to, now, opened=False, by=person)
+                claims.claim(tx, uid, to, now, opened=False, by=person)
             elif name == "release":
-                read.release(tx, uid, person, now)
+                claims.release(tx, uid, person, now)
             elif name == "raise":
                 _raise(tx, uid, person, now, PriorityClass.from_word(priority_class), reason)
             else:
@@ -66,14 +67,14 @@ def _raise(tx: Connection, uid: str, person: str, now: datetime, to: PriorityCla
     item = worklist.find_item(tx, study_id) if study_id is not None else None
     if item is not None and item["priority_class"] >= to:
         raise Refused(f"the study is {PriorityClass(item['priority_class']).word} already")
-    read.override(tx, uid, person, now, priority_class=to, reason=reason)
+    verdicts.override(tx, uid, person, now, priority_class=to, reason=reason)
 
 
 def _label(tx: Connection, uid: str, person: str, now: datetime, label: str) -> None:
     study_id = studies.find_study(tx, uid)
     item = worklist.lock_item(tx, study_id) if study_id is not None else None
     if item is None:
-        raise read.NotFound("no such study")
+        raise NotFound("no such study")
     worklist.set_values(tx, item["id"], label=label[:40])
     audit.append(tx, now, person, "study.labelled", "study", uid, {"label": label[:40]})
     events.publish(tx, now, "worklist", study_id)

@@ -16,7 +16,7 @@ from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.phantom.identity import uid_of
 from triage.store import alerts, audit, drills
 from triage.workflow.alert import tell, tell_pages
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 from triage.workflow.site import NewId, Site
 
 FINDING = "pneumothorax"

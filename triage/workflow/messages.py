@@ -16,7 +16,7 @@ from triage.domain.alerting import DeliveryState
 from triage.domain.errors import Refused
 from triage.hl7.parse import parse
 from triage.store import alerts, audit, messages
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 from triage.workflow.site import NewId
 
 RAW_CHARACTERS = 200_000  # of a message as a person reads it; a report with a document inside is longer

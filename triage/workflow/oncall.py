@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from triage.domain.errors import Conflict, Refused
 from triage.store import audit, oncall, users
-from triage.workflow.read import NotFound
+from triage.workflow.read.row import NotFound
 
 LONGEST = timedelta(days=31)
 

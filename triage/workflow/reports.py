@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from triage.hl7.reports import ReportNews
 from triage.store import messages, orders, studies
-from triage.workflow.read import note_report, withdraw_report
+from triage.workflow.read.reported import note_report, withdraw_report
 
 
 def take_report(tx: Connection, news: ReportNews, message_id: int | None, *, by: str, now: datetime) -> str:

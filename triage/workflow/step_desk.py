@@ -19,7 +19,7 @@ from triage.store import workitems as store
 from triage.store.database import Database
 from triage.store.subscriptions import GLOBAL
 from triage.workflow import subscriptions, workitems
-from triage.workflow.read import Held, NotFound
+from triage.workflow.read.row import Held, NotFound
 
 ALREADY_CANCELED, ALREADY_COMPLETED = 0xB304, 0xB306
 NO_LONGER, WRONG_TRANSACTION, IN_PROGRESS_ALREADY, NEEDS_MORE = 0xC300, 0xC301, 0xC302, 0xC304

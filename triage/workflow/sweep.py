@@ -19,7 +19,8 @@ from triage.workflow.alert import climb, is_due, settle_study
 from triage.workflow.complete import complete_series
 from triage.workflow.constancy import DEADLINE
 from triage.workflow.rank import rank
-from triage.workflow.read import CLAIM_LENGTH, LATER_LENGTH, free_expired
+from triage.workflow.read.answers import LATER_LENGTH
+from triage.workflow.read.claims import CLAIM_LENGTH, free_expired
 from triage.workflow.reconcile import settle_strays
 from triage.workflow.site import NewId, Site, new_id
 

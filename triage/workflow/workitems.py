@@ -17,7 +17,8 @@ from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import PriorityClass
 from triage.domain.workitem import FINAL, StepState, path, readiness, step_priority, wanted_state
 from triage.store import audit, workitems, worklist
-from triage.workflow import read
+from triage.workflow.read import claims, reported
+from triage.workflow.read.row import NotFound
 
 NAMESPACE = uuid.UUID("0b6f9b26-6a53-5c67-8f7b-6a2f7f0f4b11")
 BATCH = 500
@@ -81,7 +82,7 @@ def get(tx: Connection, sop_uid: str) -> dict[str, Any]:
     """raises NotFound"""
     row = workitems.find(tx, sop_uid)
     if row is None:
-        raise read.NotFound("no such work item")
+        raise NotFound("no such work item")
     return row
 
 
@@ -95,7 +96,7 @@ def start(tx: Connection, sop_uid: str, transaction_uid: str, who: str, now: dat
         return False
     if row["state"] != StepState.SCHEDULED.value:
         raise WrongState(f"the work item is {row['state']}")
-    read.claim(tx, row["study_instance_uid"], who, now, opened=False)
+    claims.claim(tx, row["study_instance_uid"], who, now, opened=False)
     worklist.take_claim(tx, row["worklist_item_id"], who, now, CLAIM_LENGTH)
     if not workitems.claim(tx, row["id"], transaction_uid, who, now):
         raise WrongState("the work item was claimed just now")
@@ -132,11 +133,11 @@ def finish(tx: Connection, sop_uid: str, transaction_uid: str, state: StepState,
         missing = dataset.missing_when_completed(row["performed"] or {})
         if missing:
             raise WrongState(f"before COMPLETED these must be said: {', '.join(missing)}")
-        read.report(tx, row["study_instance_uid"], row["performer"], now, state="final")
+        reported.report(tx, row["study_instance_uid"], row["performer"], now, state="final")
     else:
         workitems.change(tx, row["id"], now, state=StepState.CANCELED.value)
         _tell_state(tx, row["id"], sop_uid, StepState.CANCELED, row["readiness"], now)
-        read.release(tx, row["study_instance_uid"], row["performer"], now)
+        claims.release(tx, row["study_instance_uid"], row["performer"], now)
     audit.append(tx, now, row["performer"], f"workitem.{state.value.lower()}", "workitem", sop_uid)
     follow(tx, now)
     return True

@@ -35,7 +35,7 @@ from triage.domain.priority import Policy
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
 from triage.workflow import accounts, constancy
 from triage.workflow.inbox import Inbox
-from triage.workflow.read import CLAIM_LENGTH
+from triage.workflow.read.claims import CLAIM_LENGTH
 
 
 @dataclass
