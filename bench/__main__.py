@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-BENCHES = ("latency", "ingest", "web", "syntaxes", "detectors")
+BENCHES = ("latency", "ingest", "web", "readers", "syntaxes", "detectors")
 RESULTS = Path(__file__).parent / "results"
 
 

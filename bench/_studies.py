@@ -23,6 +23,11 @@ from triage.workflow import accounts
 OPEN = int(os.environ.get("OPEN", "5000"))
 TOTAL = int(os.environ.get("TOTAL", "200000"))
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
+DATABASES = [
+    kind
+    for kind in os.environ.get("DATABASES", "sqlite postgresql").split()
+    if kind == "sqlite" or (POSTGRES_BIN / "initdb").exists()
+]
 
 
 @contextmanager

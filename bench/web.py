@@ -9,32 +9,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
-from bench._studies import OPEN, POSTGRES_BIN, TOTAL, fill, uid, url_of
+from bench._server import milliseconds, processor_seconds, served
+from bench._studies import DATABASES, OPEN, TOTAL, fill, uid, url_of
 from bench.orthanc import orthanc_lists
+from bench.readers import at_once
 from triage.store import events, listing, studies
 from triage.store.database import Database
 from triage.store.schema import worklist_item
 
-READERS = int(os.environ.get("READERS", "50"))
 ORTHANC = int(os.environ.get("ORTHANC", "5000"))
 REPEATS = int(os.environ.get("REPEATS", "15"))
-DATABASES = os.environ.get("DATABASES", "sqlite postgresql").split()
-READING_SECONDS = 20
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -44,8 +37,6 @@ def measure() -> dict[str, Any]:
     figures: dict[str, Any] = {"open": OPEN, "total": TOTAL, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory(prefix="triage-bench-") as folder:
         for kind in DATABASES:
-            if kind == "postgresql" and not (POSTGRES_BIN / "initdb").exists():
-                continue
             home = Path(folder) / kind
             home.mkdir()
             with url_of(kind, home) as url:
@@ -58,7 +49,7 @@ def measure() -> dict[str, Any]:
 def _of_database(home: Path, url: str) -> dict[str, Any]:
     database, secret = fill(url)
     figures: dict[str, Any] = _sql(database)
-    with _server(home, url) as (base, process):
+    with served(home, url) as (base, process):
         client = httpx.Client(base_url=base, cookies={"triage_session": secret}, timeout=120)
         client.get("/worklist")
         worker = next(iter(process.children()), process)  # of gunicorn
@@ -70,48 +61,16 @@ def _of_database(home: Path, url: str) -> dict[str, Any]:
             ("tab_all", "/worklist/rows?tab=all&limit=100"),
             ("panel", f"/worklist/{uid(TOTAL - 1)}/panel"), ("api_100", "/api/v1/worklist?limit=100"),
         ):  # fmt: skip
-            before = _cpu([worker])
-            figures[name] = _figures(_times(lambda p=path: _get(client, p, database)))  # type: ignore[misc]
-            figures[name]["processor"] = round(1000 * (_cpu([worker]) - before) / REPEATS, 1)
+            before = processor_seconds([worker])
+            figures[name] = milliseconds(_times(lambda p=path: _get(client, p, database)))  # type: ignore[misc]
+            figures[name]["processor"] = round(1000 * (processor_seconds([worker]) - before) / REPEATS, 1)
         body = client.get("/worklist/rows?limit=100", headers={"Accept-Encoding": "gzip"})
         figures["rows_100_gzip_bytes"] = int(body.headers["Content-Length"])
         if CHROMIUM:
             figures |= _browser(base, secret, database)
-        figures["readers"] = _readers(base, secret, database, process)
+        figures["readers"] = at_once(base, database, process)
     database.close()
     return figures
-
-
-@contextmanager
-def _server(home: Path, url: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The product's own web process on a free port."""
-    environment = {**os.environ, "TRIAGE_HOME": str(home), "TRIAGE_SITE": "NORTH", "TRIAGE_WEB__PORT": "0",
-                   "TRIAGE_DATABASE__URL": url}  # fmt: skip
-    log = home / "web.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "triage.web.serve"], env=environment, stdout=out, stderr=out
-        )
-    try:
-        yield _address(log, process), psutil.Process(process.pid)
-    except httpx.HTTPStatusError as error:
-        raise SystemExit(f"{error}\n{log.read_text()[-4000:]}") from error
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-
-
-def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    for _ in range(3000):
-        for line in log.read_text().splitlines():
-            if "web.listening" in line:
-                return "http://" + line.split("http://", 1)[1].split('"')[0].split()[0].strip("',}")
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise SystemExit(f"the web process did not start: {log.read_text()[-2000:]}")
 
 
 def _get(client: httpx.Client, path: str, database: Database) -> None:
@@ -141,7 +100,7 @@ def _sql(database: Database) -> dict[str, Any]:
             assert len(listing.rows(tx, listing.Filters(), datetime.now(UTC), limit=100)) == min(100, OPEN)
             spent.append(time.thread_time() - began)
 
-    return {"sql_first_100": _figures(_times(run)), "sql_first_100_processor": _figures(spent)}
+    return {"sql_first_100": milliseconds(_times(run)), "sql_first_100_processor": milliseconds(spent)}
 
 
 # --- what a reader sees ----------------------------------------------------------------------------------------
@@ -166,7 +125,7 @@ def _browser(base: str, secret: str, database: Database) -> dict[str, Any]:
             cells += [_event_to_cell(page, database, n) for n in range(3)]
             context.close()
         browser.close()
-    return {"browser_first_view": _figures(views), "browser_event_to_cell": _figures(cells)}
+    return {"browser_first_view": milliseconds(views), "browser_event_to_cell": milliseconds(cells)}
 
 
 def _event_to_cell(page: Any, database: Database, number: int) -> float:
@@ -184,62 +143,6 @@ def _event_to_cell(page: Any, database: Database, number: int) -> float:
             raise SystemExit("the change did not reach the page in 30 s")
         page.wait_for_timeout(10)
     return time.perf_counter() - began
-
-
-# --- fifty readers ---------------------------------------------------------------------------------------------
-
-
-def _readers(base: str, secret: str, database: Database, process: psutil.Process) -> dict[str, Any]:
-    """READERS open pages: each holds its stream and asks for its rows after each change, as the page does."""
-    stop, asked, lock = threading.Event(), [], threading.Lock()
-
-    def reader() -> None:
-        cookies = {"triage_session": secret}
-        with (
-            suppress(httpx.HTTPError),
-            httpx.Client(base_url=base, cookies=cookies, timeout=60) as client,
-            client.stream("GET", "/api/v1/events") as stream,
-        ):
-            for line in stream.iter_lines():
-                if stop.is_set():
-                    return
-                if line.startswith("event: worklist"):
-                    began = time.perf_counter()
-                    status = client.get("/worklist/rows?limit=100").status_code
-                    with lock:
-                        asked.append((time.perf_counter() - began, status))
-
-    threads = [threading.Thread(target=reader, daemon=True) for _ in range(READERS)]
-    for thread in threads:
-        thread.start()
-    time.sleep(3)
-    family = [process, *process.children(recursive=True)]
-    before, began = _cpu(family), time.perf_counter()
-    while time.perf_counter() - began < READING_SECONDS:
-        with database.write() as tx:
-            events.publish(tx, datetime.now(UTC), "worklist", 1 + TOTAL - OPEN)
-        time.sleep(4)
-    spent, wall = _cpu(family) - before, time.perf_counter() - began
-    memory = sum(p.memory_info().rss for p in family if p.is_running())
-    stop.set()
-    return {
-        "readers": READERS, "answers": _figures([s for s, _ in asked]), "refused": sum(status != 200 for _, status in asked),
-        "cores": round(spent / wall, 3), "memory_mb": round(memory / 2**20),
-    }  # fmt: skip
-
-
-def _cpu(family: list[psutil.Process]) -> float:
-    return sum(sum(p.cpu_times()[:2]) for p in family if p.is_running())
-
-
-def _figures(seconds: list[float]) -> dict[str, float | int]:
-    ordered = sorted(1000 * s for s in seconds)
-    if not ordered:
-        return {"n": 0}
-    return {
-        "n": len(ordered), "p50": round(statistics.median(ordered), 1),
-        "p95": round(ordered[round(0.95 * (len(ordered) - 1))], 1), "max": round(ordered[-1], 1),
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:
         assert listing.rows(tx, Filters(states=listing.STATES), NOON, limit=5) == []
         assert listing.total(tx, Filters(), NOON) == 0
         assert worklist.ranks(tx, NOON) == {}
-        assert reading.tab_counts(tx, "ann", NOON)["all"] == 0
+        assert reading.tab_counts(tx, NOON)["all"] == 0
 
 
 def test_fifty_readers_race_and_each_study_has_one(any_database: Database) -> None:

@@ -302,8 +302,9 @@ def names(tx: Connection, column: str) -> list[str]:
     return list(tx.execute(query).scalars())
 
 
-def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
-    """How many studies each tab of the list holds; the closed ones are counted up to 1000 (index worklist_item_read)."""
+def tab_counts(tx: Connection, now: datetime) -> dict[str, int]:
+    """How many studies each tab of the list holds, but for each reader's own (`open_claims`); the closed ones are
+    counted up to 1000 (index worklist_item_read)."""
     w = worklist_item.c
     row = tx.execute(
         select(
@@ -312,12 +313,6 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
             func.count(case((w.ai_status == "not_analysed", 1))),
         ).where(waiting())
     ).one()
-    mine = (
-        select(func.count())
-        .select_from(claim)
-        .join(worklist_item, w.id == claim.c.worklist_item_id)
-        .where(claim.c.reader == reader, claim.c.expires_at > now, waiting())
-    )
     alarmed = (
         select(func.count(func.distinct(alert.c.study_id)))
         .join(study, study.c.id == alert.c.study_id)
@@ -332,10 +327,20 @@ def tab_counts(tx: Connection, reader: str, now: datetime) -> dict[str, int]:
     closed = int(tx.execute(select(func.count()).select_from(read)).scalar_one())
     return {
         "to_read": row[0],
-        "mine": int(tx.execute(mine).scalar_one()),
         "not_ready": row[1],
         "not_analysed": row[2],
         "alerts": int(tx.execute(alarmed).scalar_one()),
         "read": closed,
         "all": row[0] + closed,
     }
+
+
+def open_claims(tx: Connection, now: datetime) -> dict[str, int]:
+    """{reader: how many open studies he holds}"""
+    query = (
+        select(claim.c.reader, func.count())
+        .join(worklist_item, worklist_item.c.id == claim.c.worklist_item_id)
+        .where(claim.c.expires_at > now, waiting())
+        .group_by(claim.c.reader)
+    )
+    return {reader: int(count) for reader, count in tx.execute(query)}

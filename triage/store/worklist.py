@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     and_,
     case,
     delete,
@@ -30,6 +29,7 @@ from triage.store.schema import claim, study, worklist_item
 from triage.store.upsert import insert_or_get
 
 OPEN_STATES = ("arriving", "to_read", "claimed")
+_BOUND_MAX = 1000  # ids in one statement; of a longer list every place is told
 HIGH, CRITICAL = int(PriorityClass.HIGH), int(PriorityClass.CRITICAL)
 
 
@@ -282,18 +282,26 @@ def best_free(tx: Connection, reader: str, now: datetime) -> int | None:
 def ranks(tx: Connection, now: datetime, item_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
     """{item id: (rank, rank without AI)} among all open items, both from 1; told from index worklist_item_waiting.
 
-    item_ids  only these are told (at most a page of them); None for all
+    item_ids  these alone are wanted; None for all
     """
     w = worklist_item.c
-    with_ai = select(w.id).where(waiting()).order_by(order_group(w.priority_class, now), w.due_at, w.id)
-    without = select(w.id).where(waiting()).order_by(order_group(w.base_class, now), w.bound_at, w.id)
-    wanted = None if item_ids is None else set(item_ids)
-    placed, base = _places(tx, with_ai, wanted), _places(tx, without, wanted)
+    placed = _places(tx, [order_group(w.priority_class, now), w.due_at, w.id], item_ids)
+    base = _places(tx, [order_group(w.base_class, now), w.bound_at, w.id], item_ids)
     # Two looks: at READ COMMITTED an item may come or go between them.
     return {i: (place, base[i]) for i, place in placed.items() if i in base}
 
 
-def _places(tx: Connection, query: Select[Any], wanted: set[int] | None) -> dict[int, int]:
-    """{item id: its place in the answer, from 1}"""
-    ids = tx.execute(query).scalars().all()
-    return {i: n for n, i in enumerate(ids, 1) if wanted is None or i in wanted}
+def _places(
+    tx: Connection, order: Sequence[ColumnElement[Any]], item_ids: Sequence[int] | None
+) -> dict[int, int]:
+    """{item id: its place among all open items in this order, from 1}; counted by the database, which hands over only
+    what is told: a thread may have to wait for the interpreter at every row (pysqlite)."""
+    places = (
+        select(worklist_item.c.id, func.row_number().over(order_by=order).label("place"))
+        .where(waiting())
+        .subquery()
+    )
+    query = select(places.c.id, places.c.place)
+    if item_ids is not None and len(item_ids) <= _BOUND_MAX:
+        query = query.where(places.c.id.in_(list(item_ids)))
+    return {int(i): int(place) for i, place in tx.execute(query)}

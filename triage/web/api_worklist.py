@@ -36,8 +36,6 @@ from triage.workflow.site import new_id
 EVERY_STATE = ("arriving", "to_read", "claimed", "read", "withdrawn")
 AI_STATES = ("requested", "running", "completed", "not_analysed", "failed", "superseded")
 _SEARCH_PREFIX = "search:"
-_SHARED_FOR = timedelta(seconds=1)
-_SHARED_MAX = 100
 
 
 def get_worklist(call: Call) -> dict[str, Any]:
@@ -55,31 +53,26 @@ def get_worklist(call: Call) -> dict[str, Any]:
 def page_of_list(
     call: Call, filters: Filters, limit: int, cursor: str, sort: Sort = READING_ORDER
 ) -> dict[str, Any]:
-    """One page in the shape of the contract: items, next, total, hidden_critical, degraded.
-
-    Fifty open pages ask for the same rows after every change, so an answer is shared for a second while no event came.
-    """
-    newest = last_event_id(call.tx)
+    """One page in the shape of the contract: items, next, total, hidden_critical, degraded."""
     read_only_since = call.web.database.read_only_since
-    key = (repr(filters) + repr(sort), limit, cursor, read_only_since)  # a refused act asks again at once
-    kept = call.web.lists.get(key)
-    if kept is not None and kept[0] == newest and abs(call.now - kept[1]) < _SHARED_FOR:
-        return kept[2]
+    key = ("page", repr(filters), sort, limit, cursor, read_only_since)  # a refused act asks again at once
+    return call.web.shared.get(
+        key, last_event_id(call.tx), call.now, lambda: _page(call, filters, limit, cursor, sort)
+    )
+
+
+def _page(call: Call, filters: Filters, limit: int, cursor: str, sort: Sort) -> dict[str, Any]:
     after = shapes.after_cursor(cursor, sort)
     rows = listing.rows(call.tx, filters, call.now, limit=limit + 1, after=after, sort=sort)
     shown = rows[:limit]
-    degraded = health.degraded(call.tx, call.web.settings, call.now, read_only_since)
-    found = {
+    degraded = health.degraded(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
+    return {
         "items": shapes.worklist_items(call.tx, shown, call.now, ai_down=shapes.ai_is_down(degraded)),
         "next": shapes.cursor_of(shown[-1], sort) if len(rows) > limit else None,
         "total": listing.total(call.tx, filters, call.now),
         "hidden_critical": listing.hidden_critical(call.tx, filters, call.now),
         "degraded": degraded,
     }
-    if len(call.web.lists) >= _SHARED_MAX:
-        call.web.lists.clear()
-    call.web.lists[key] = (newest, call.now, found)
-    return found
 
 
 def next_study(call: Call) -> Any:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, current_app, g, jsonify, make_response, request
+from flask import Flask, Response, current_app, g, make_response, request
 from pydantic import ValidationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import IntegerConverter, UnicodeConverter
@@ -27,6 +26,7 @@ from triage.store.events import publish
 from triage.web import (
     account,
     admin,
+    answers,
     api_admin,
     api_alerts,
     api_escalation,
@@ -207,7 +207,8 @@ def _door(web: Web, route: Route) -> Callable[..., Any]:
             return route.view(Call(web, None, now, who, query, None, None), **path)  # type: ignore[arg-type]
         if not route.acts:
             with web.database.read() as tx:
-                return _read_answer(route.view(Call(web, tx, now, who, query), **path))
+                said = route.view(Call(web, tx, now, who, query), **path)
+                return answers.of_mapping(said) if isinstance(said, dict) else make_response(said)
         body = _body(route)
         version = _if_match()
         with web.database.write() as tx:
@@ -216,18 +217,6 @@ def _door(web: Web, route: Route) -> Callable[..., Any]:
 
     answer.__name__ = route.view.__name__
     return answer
-
-
-def _read_answer(said: Any) -> Response:
-    """JSON with an ETag over what it says, the time of saying left out: 304 when nothing changed."""
-    if not isinstance(said, dict):
-        return make_response(said)
-    timeless = {k: v for k, v in said.items() if k != "as_of"}
-    digest = hashlib.sha256(json.dumps(timeless, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    response: Response = jsonify(said)
-    response.set_etag(digest, weak=True)
-    response.make_conditional(request)
-    return response
 
 
 def _body(route: Route) -> Any:

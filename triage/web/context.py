@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from triage.settings import Settings
 from triage.store.database import Database
+from triage.web.shared import Shared
 from triage.workflow.fhircast import Hub
 from triage.workflow.inlet import Inlet
 from triage.workflow.oidc import Provider
@@ -80,9 +81,7 @@ class Web:
     viewed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # who looked at which study lately
     uploads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(UPLOADS))
     channels: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(CHANNELS))
-    lists: dict[tuple[str, int, str, datetime | None], tuple[int, datetime, dict[str, Any]]] = field(
-        default_factory=dict
-    )
+    shared: Shared = field(default_factory=Shared)
     kept: dict[str, tuple[datetime, Any]] = field(
         default_factory=dict
     )  # figures that need not be counted each time

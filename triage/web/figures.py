@@ -17,7 +17,7 @@ from triage.web.told import told
 from triage.workflow.health import LATE_RUN
 
 if TYPE_CHECKING:
-    from triage.web.pages import ListQuery
+    from triage.web.drawn import ListQuery
 
 _COUNTED_EVERY = timedelta(minutes=1)
 _DAY = timedelta(days=1)

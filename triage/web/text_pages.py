@@ -14,10 +14,11 @@ from triage.domain.errors import Conflict, Refused
 from triage.store import alerts, audit, events, reading, releases
 from triage.web import admin, auth, present, shapes
 from triage.web.context import Call, Route, stamp
+from triage.web.drawn import banner, display_names
 from triage.web.language import N_, _
 from triage.web.models.base import Request
 from triage.web.models.system import AuditQuery
-from triage.web.pages import banner, colleagues, display_names
+from triage.web.pages import colleagues
 from triage.web.times import hours
 from triage.workflow import anchors, health, links
 from triage.workflow.read import answers
