@@ -48,7 +48,8 @@ OTHERS = [
      "retention removes the study"),
     *(
         (f"Unified Procedure Step - {name}", uid, "C-FIND, N-GET, N-SET, N-ACTION 1 to 5",
-         "the reading list; no N-CREATE, no filtered subscription, no deletion lock (B301H)")
+         "the reading list; no N-CREATE, no deletion lock (B301H); subscriptions to a step, to all, or to those that match "
+         "the keys of a search: state, priority, readiness, study, accession number, patient ID (others: C314H)")
         for name, uid in (("Push", UPS_PUSH), ("Watch", ups.WATCH), ("Pull", ups.PULL), ("Query", ups.QUERY))
     ),
 ]  # fmt: skip

@@ -24,10 +24,9 @@ from tests.web.test_serve import START_SECONDS, answers, free_port
 from tests.web.test_workitems import MINE, items, put_state, value
 from triage.store import subscriptions as store
 from triage.store import workitems as steps
-from triage.store.subscriptions import GLOBAL
+from triage.store.subscriptions import FILTERED, GLOBAL
 from triage.workflow import accounts, workitems
 
-FILTERED = "1.2.840.10008.5.1.4.34.5.1"
 Bearer = Callable[..., FlaskClient]
 
 
@@ -87,6 +86,35 @@ def test_the_whole_list_but_one_step_and_then_no_new_ones(viewer: FlaskClient, s
         assert store.find_subscriber(tx, "VIEWER") is None
 
 
+def test_a_filter_takes_what_matches_now_and_later_and_keeps_it(
+    viewer: FlaskClient, sown: Sown, signed_in: Any
+) -> None:
+    scheduled = items(viewer, "?ProcedureStepState=SCHEDULED")
+    high = {value(i, "00080018") for i in scheduled if value(i, "00741200") == "HIGH"}
+    medium = next(i for i in scheduled if value(i, "00741200") == "MEDIUM")
+    uid, study = value(medium, "00080018"), value(medium, "0020000D")
+    keys = "filter=ScheduledProcedureStepPriority=HIGH,00741000=SCHEDULED"
+    assert viewer.post(f"{subscribers(FILTERED)}?{keys}&deletionlock=false").status_code == 201
+    assert high and {e["sop_instance_uid"] for e in heard(sown, "VIEWER")} == high
+    began = heard(sown, "VIEWER")[-1]["id"]
+    raised = {"priority_class": "high", "reason": "the ward called"}
+    signed_in("lead").post(f"/api/v1/studies/{study}/override", json=raised)
+    put_state(viewer, uid, "IN PROGRESS", MINE)  # it matches no more
+    said = [(e["sop_instance_uid"], e["data"]["00741000"]["Value"][0]) for e in heard(sown, "VIEWER", began)]
+    assert said == [(uid, "SCHEDULED"), (uid, "IN PROGRESS")]
+    assert viewer.delete(subscribers(uid)).status_code == 200
+    put_state(viewer, uid, "CANCELED", MINE)  # a new step begins for its study, and matches
+    after = {e["sop_instance_uid"] for e in heard(sown, "VIEWER", began)}
+    assert len(after) == 1 and uid not in after
+    assert viewer.post(f"{subscribers(FILTERED)}/suspend").status_code == 200
+    began = heard(sown, "VIEWER", began)[-1]["id"]
+    put_state(viewer, after.copy().pop(), "IN PROGRESS", MINE)
+    assert {e["sop_instance_uid"] for e in heard(sown, "VIEWER", began)} == after  # it stays
+    assert viewer.delete(subscribers(FILTERED)).status_code == 200
+    with sown.database.read() as tx:
+        assert store.find_subscriber(tx, "VIEWER") is None
+
+
 def test_a_changed_priority_is_told(viewer: FlaskClient, sown: Sown, signed_in: Any) -> None:
     medium = next(
         i for i in items(viewer, "?ProcedureStepState=SCHEDULED") if value(i, "00741200") == "MEDIUM"
@@ -102,7 +130,9 @@ def test_a_changed_priority_is_told(viewer: FlaskClient, sown: Sown, signed_in: 
 def test_what_is_refused(viewer: FlaskClient, bearer: Bearer) -> None:
     uid = value(items(viewer)[0], "00080018")
     assert viewer.post(subscribers("1.2.3")).status_code == 404
-    assert viewer.post(subscribers(FILTERED)).status_code == 403
+    assert viewer.post(subscribers(FILTERED)).status_code == 400
+    for unmatched in ("WorklistLabel=mine", "PatientID=P*", "nonsense"):
+        assert viewer.post(f"{subscribers(FILTERED)}?filter={unmatched}").status_code == 403
     assert viewer.post(subscribers(uid, "A" * 17)).status_code == 422
     assert viewer.post(f"{subscribers(uid)}/suspend").status_code == 400
     assert viewer.get("/dicom-web/subscribers/VIEWER").status_code == 404
@@ -159,6 +189,9 @@ def test_events_come_over_a_websocket_again_after_a_break_and_end_with_the_proce
         second = connected(address, headers)
         assert event(second, uid) == "CANCELED"
         third = connected(address, headers)
+        keys = f"StudyInstanceUID={value(found[1], '0020000D')}"  # as some clients send them
+        assert web.post(f"{subscribers(FILTERED)}?{keys}").status_code == 201
+        assert event(second, value(found[1], "00080018")) == "SCHEDULED"
         third.send("hello")  # a client has nothing to say
         assert ends(third)
         process.terminate()

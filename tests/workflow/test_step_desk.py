@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
+from sqlalchemy import update
 
 from tests.factories import a_finding, uid
 from tests.workflow.desk import Desk
@@ -19,8 +20,10 @@ from triage.dicom.ups import PULL, WATCH, read_query
 from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.settings import Settings
 from triage.store import peers, worklist
-from triage.store.subscriptions import GLOBAL
-from triage.workflow import workitems
+from triage.store import subscriptions as store
+from triage.store.schema import patient, worklist_item
+from triage.store.subscriptions import FILTERED, GLOBAL
+from triage.workflow import subscriptions, workitems
 from triage.workflow.read import claims
 from triage.workflow.step_events import StepEvents
 
@@ -212,13 +215,52 @@ def test_a_workstation_holds_no_more_studies_than_a_reader(desk: Desk, door: Doo
     assert answers == [0, 0, 0, 0, 0, 0xC314]
 
 
-def test_what_was_never_subscribed_is_left_and_a_filter_is_refused(desk: Desk, door: Door) -> None:
+def test_what_was_never_subscribed_is_left(desk: Desk, door: Door) -> None:
     with desk.database.write() as tx:
         peers.add(tx, "ws1", "WS1", "127.0.0.1", 1, tls=False)
     step = found(door)[0].SOPInstanceUID
-    filtered = "1.2.840.10008.5.1.4.34.5.1"
-    assert act(door, filtered, 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0xC314
     assert act(door, GLOBAL, 5, WATCH, ReceivingAE="WS1") == 0
     assert act(door, step, 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0
     assert act(door, step, 4, WATCH, ReceivingAE="WS1") == 0
     assert act(door, "1.2.9", 3, WATCH, ReceivingAE="WS1", DeletionLock="FALSE") == 0xC307
+
+
+def test_a_filter_over_dimse_takes_later_steps_keeps_them_and_refuses_other_keys(
+    desk: Desk, door: Door, tmp_path: Path
+) -> None:
+    first, second = (ds.SOPInstanceUID for ds in found(door))
+    events = StepEvents(desk.database, Settings(home=tmp_path), desk.clock)
+    asks = {"ReceivingAE": "WS1", "DeletionLock": "FALSE"}
+    with a_listener() as (port, heard):
+        with desk.database.write() as tx:
+            peers.add(tx, "ws1", "WS1", "127.0.0.1", port, tls=False)
+        assert act(door, FILTERED, 3, WATCH, **asks) == 0x0120
+        assert act(door, FILTERED, 3, WATCH, **asks, PatientID="") == 0x0120
+        assert act(door, FILTERED, 3, WATCH, **asks, PatientID="P2", WorklistLabel="mine") == 0xC314
+        assert act(door, FILTERED, 3, WATCH, **asks, PatientID="P*") == 0xC314
+        assert events.turn() == 0
+        assert act(door, FILTERED, 3, WATCH, **asks, ProcedureStepState=["IN PROGRESS", "COMPLETED"]) == 0
+        assert events.turn() == 0  # nothing matches yet
+        state(door, second, "IN PROGRESS")
+        state(door, second, "CANCELED")  # between two looks, and to a state that matches no more
+        assert events.turn() == 2
+        assert heard == [(1, second, "IN PROGRESS"), (1, second, "CANCELED")]
+        assert act(door, FILTERED, 4, WATCH, ReceivingAE="WS1") == 0
+        state(door, first, "IN PROGRESS")
+        assert events.turn() == 0
+
+
+def test_a_step_that_matches_by_another_patient_id_is_told_to_whom_it_concerns(
+    desk: Desk, door: Door
+) -> None:
+    step = found(door)[1].SOPInstanceUID
+    with desk.database.write() as tx:
+        subscriptions.subscribe(tx, "VIEWER", FILTERED, "viewer", desk.clock(), {"patient_id": "P9"})
+        tx.execute(update(patient).where(patient.c.patient_id == "P2").values(patient_id="P9"))
+        tx.execute(update(worklist_item).where(worklist_item.c.id == 2).values(version=99))
+        workitems.follow(tx, desk.clock())
+        workitems.follow(tx, desk.clock())
+    with desk.database.read() as tx:
+        events, _ = store.events_for(tx, "VIEWER", 0)
+    assert [(e["sop_instance_uid"], e["receiver"]) for e in events][-1:] == [(step, "VIEWER")]
+    assert {e["sop_instance_uid"] for e in events} == {step}

@@ -25,6 +25,7 @@ NO_LOCK = 0xB301
 PENDING, PENDING_SOME_KEYS, CANCELLED = 0xFF00, 0xFF01, 0xFE00
 OUT_OF_RESOURCES, UNABLE = 0xA700, 0xC000
 _ALWAYS = ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID")
+_OF_SUBSCRIPTION = ("ReceivingAE", "DeletionLock")  # beside the keys of a filtered one
 # Keys that are matched (PS3.4 table CC.2.5-3), and what `store.workitems.search` calls them.
 _MATCHED = {
     "ProcedureStepState": "states",
@@ -38,7 +39,7 @@ _LISTS = ("states", "priorities")
 
 @dataclass(frozen=True)
 class Asked:
-    """A C-FIND. matches: arguments of `store.workitems.search`; ignored: a key with a value that we do not match"""
+    """A search. matches: arguments of `store.workitems.search`; ignored: a key with a value that we do not match"""
 
     matches: dict[str, Any]
     ignored: bool
@@ -52,7 +53,7 @@ class Desk(Protocol):
     def update(self, uid: str, said: Dataset) -> None: ...
     def move(self, uid: str, state: str, transaction_uid: str, who: str) -> int: ...
     def ask_cancel(self, uid: str, reason: str, who: str) -> int: ...
-    def subscribe(self, uid: str, receiver: str) -> None: ...
+    def subscribe(self, uid: str, receiver: str, asked: Asked) -> None: ...
     def unsubscribe(self, uid: str, receiver: str) -> None: ...
     def suspend(self, uid: str, receiver: str) -> None: ...
 
@@ -87,6 +88,7 @@ def service(desk: Desk) -> Service:
 
 
 def read_query(ds: Dataset) -> Asked:
+    """The keys of a C-FIND, or of a filtered subscription."""
     matches: dict[str, Any] = {}
     ignored = False
     for element in ds:
@@ -100,7 +102,7 @@ def read_query(ds: Dataset) -> Asked:
             field = _MATCHED[element.keyword]
             if said:
                 matches[field] = said if field in _LISTS else said[0]
-        elif element.keyword not in _ALWAYS:
+        elif element.keyword not in _ALWAYS + _OF_SUBSCRIPTION:
             ignored |= bool(value) if element.VR != "SQ" else any(len(item) for item in value)
     return Asked(matches, ignored)
 
@@ -139,7 +141,8 @@ def _act(desk: Desk, uid: str, kind: int, said: Dataset, who: str) -> int | None
     if kind == REQUEST_CANCEL:
         return desk.ask_cancel(uid, str(said.get("ReasonForCancellation") or ""), who)
     acts: dict[int, Callable[[str, str], None]] = {
-        SUBSCRIBE: desk.subscribe, UNSUBSCRIBE: desk.unsubscribe, SUSPEND: desk.suspend,
+        SUBSCRIBE: lambda step, ae: desk.subscribe(step, ae, read_query(said)),
+        UNSUBSCRIBE: desk.unsubscribe, SUSPEND: desk.suspend,
     }  # fmt: skip
     if kind not in acts:
         raise Failed(NO_SUCH_ACTION, "action types 1 to 5")

@@ -11,6 +11,7 @@ from triage.store.schema import subscriber, subscription, workitem_event
 from triage.store.upsert import upsert
 
 GLOBAL = "1.2.840.10008.5.1.4.34.5"
+FILTERED = "1.2.840.10008.5.1.4.34.5.1"
 
 
 def add_subscriber(tx: Connection, ae_title: str, owner: str, told_up_to: int, now: datetime) -> str:
@@ -32,12 +33,33 @@ def subscribers(tx: Connection, owners: str) -> list[dict[str, Any]]:
     return [dict(r) for r in tx.execute(query.order_by(subscriber.c.ae_title)).mappings()]
 
 
-def want(tx: Connection, ae_title: str, workitem_uid: str, wanted: bool = True) -> None:
-    upsert(tx, subscription, {"ae_title": ae_title, "workitem_uid": workitem_uid}, {"wanted": wanted})
+def want(
+    tx: Connection,
+    ae_title: str,
+    workitem_uid: str,
+    wanted: bool = True,
+    matching: dict[str, Any] | None = None,
+) -> None:
+    """matching  of the filtered global one: arguments of `workitems.search`"""
+    values = {"wanted": wanted, "matching": matching}
+    upsert(tx, subscription, {"ae_title": ae_title, "workitem_uid": workitem_uid}, values)
+
+
+def want_if_undecided(tx: Connection, ae_title: str, workitem_uid: str) -> bool:
+    """False when this subscriber has the step already, or expressly not."""
+    key = {"ae_title": ae_title, "workitem_uid": workitem_uid}
+    return upsert(tx, subscription, key, {"wanted": True}, replace=False)
+
+
+def filters(tx: Connection) -> list[tuple[str, dict[str, Any]]]:
+    """(AE title, what a step must match) of the filtered subscriptions."""
+    query = select(subscription.c.ae_title, subscription.c.matching)
+    rows = tx.execute(query.where(subscription.c.workitem_uid == FILTERED).order_by(subscription.c.ae_title))
+    return [(ae_title, dict(matching)) for ae_title, matching in rows]
 
 
 def wanted(tx: Connection, ae_title: str) -> dict[str, bool]:
-    """{UID of a step or of the global one: wanted, or expressly not}"""
+    """{UID of a step or of a global one: wanted, or expressly not}"""
     query = select(subscription.c.workitem_uid, subscription.c.wanted)
     return dict(tx.execute(query.where(subscription.c.ae_title == ae_title)).tuples().all())
 

@@ -80,8 +80,8 @@ def find(tx: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
 
 def search(
     tx: Connection, *, states: Sequence[str] = (), priorities: Sequence[str] = (), readiness: str = "",
-    study_instance_uid: str = "", accession_number: str = "", patient_id: str = "", since: datetime,
-    limit: int, offset: int = 0,
+    study_instance_uid: str = "", accession_number: str = "", patient_id: str = "",
+    sop_instance_uid: str = "", since: datetime, limit: int, offset: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Steps that match, in the order of the reading list; those that ended before `since` are left out."""
     conditions = [or_(workitem.c.state.in_(_ALIVE), workitem.c.changed_at >= since)]
@@ -89,6 +89,7 @@ def search(
         if values:
             conditions.append(column.in_(values))
     for column, value in (
+        (workitem.c.sop_instance_uid, sop_instance_uid),
         (workitem.c.readiness, readiness),
         (study.c.study_instance_uid, study_instance_uid),
         (study.c.accession_number, accession_number),

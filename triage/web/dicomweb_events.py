@@ -22,7 +22,7 @@ from triage.store import subscriptions as store
 from triage.store import workitems as steps
 from triage.web import auth
 from triage.web.context import Call, Route, Web
-from triage.web.dicomweb_worklist import BASE, READ
+from triage.web.dicomweb_worklist import BASE, READ, add_key
 from triage.web.problems import Denied, problem
 from triage.workflow import subscriptions, workitems
 
@@ -31,18 +31,23 @@ PING_SECONDS = 25
 SEND_SECONDS = 20.0
 POLICY_VIOLATION, GOING_AWAY = 1008, 1001  # RFC 6455 7.4.1
 MESSAGE_BYTES_MAX = 1024  # of a client, which has nothing to say
-FILTER_UNSUPPORTED = "subscriptions by filter are not supported; subscribe to the whole list"
 NO_LOCK = "299 triage: The deletion lock was not granted: a step goes with its study."
 _AE = re.compile(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?\Z")
 log = get_logger()
 
 
 def subscribe(call: Call, uid: str, ae: str) -> Response:
-    """201 with the address of the event channel; the state of now comes as its first events."""
+    """201 with the address of the event channel; the state of now comes as its first events. A filtered one: ?filter="""
     _check(ae)
-    if uid == dataset.FILTERED_SUBSCRIPTION:
-        return problem(403, "forbidden", FILTER_UNSUPPORTED)
-    done = _acted(call, lambda tx: subscriptions.subscribe(tx, ae, uid, call.who.name, call.now), 201)
+    try:
+        matching = _filter() if uid == store.FILTERED else None
+        done = _acted(
+            call, lambda tx: subscriptions.subscribe(tx, ae, uid, call.who.name, call.now, matching), 201
+        )
+    except subscriptions.NoFilter as error:
+        return problem(400, "bad-request", str(error))
+    except subscriptions.FilterNotSupported as error:
+        return problem(403, "forbidden", str(error))
     if done.status_code == 201:
         done.headers["Content-Location"] = _channel_url(ae)
         if request.args.get("deletionlock") == "true":
@@ -51,16 +56,16 @@ def subscribe(call: Call, uid: str, ae: str) -> Response:
 
 
 def unsubscribe(call: Call, uid: str, ae: str) -> Response:
-    """One work item, or with the global UID all of them."""
+    """One work item, or with a global UID all of them."""
     _check(ae)
     return _acted(call, lambda tx: subscriptions.unsubscribe(tx, ae, uid, call.who.name, call.now), 200)
 
 
 def suspend(call: Call, uid: str, ae: str) -> Response:
-    """The global subscription takes no new work items."""
+    """A global subscription takes no new work items."""
     _check(ae)
-    if uid != store.GLOBAL:
-        return problem(400, "bad-request", "only the global subscription is suspended")
+    if uid not in (store.GLOBAL, store.FILTERED):
+        return problem(400, "bad-request", "only a global subscription is suspended")
     return _acted(call, lambda tx: subscriptions.suspend(tx, ae, call.who.name, call.now), 200)
 
 
@@ -156,6 +161,29 @@ def _acted(call: Call, act: Callable[[Connection], None], status: int) -> Respon
 def _check(ae: str) -> None:
     if not _AE.match(ae):
         raise Refused("an AE title has 1 to 16 printable characters")
+
+
+def _filter() -> dict[str, Any]:
+    """Keys of ?filter=name=value,name=value, or as parameters of their own, as some clients send them.
+
+    raises  FilterNotSupported for a key that is not matched here
+    """
+    asked: dict[str, Any] = {}
+    try:
+        for name, value in request.args.items(multi=True):
+            if name == "filter":
+                for pair in value.split(","):
+                    add_key(asked, *_pair(pair))
+            elif name != "deletionlock":
+                add_key(asked, name, value)
+    except Refused as error:
+        raise subscriptions.FilterNotSupported(str(error)) from error
+    return asked
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip(), value
 
 
 def _channel_url(ae: str) -> str:

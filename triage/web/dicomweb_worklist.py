@@ -134,16 +134,20 @@ def _asked() -> tuple[dict[str, Any], int, int]:
     """(arguments of `store.search`, limit, offset). raises Refused for a key that is not matched here."""
     asked: dict[str, Any] = {}
     for name, value in request.args.items(multi=True):
-        if name in _CONTROL:
-            continue
-        field = _KEYS.get(name)
-        if field is None:
-            raise Refused(f"work items are not matched by {name[:64]}")
-        if field in _LISTS:
-            asked.setdefault(field, []).extend(value.replace("\\", ",").split(","))
-        else:
-            asked[field] = value
+        if name not in _CONTROL:
+            add_key(asked, name, value)
     return asked, min(_count("limit", MOST), MOST), _count("offset", 0)
+
+
+def add_key(asked: dict[str, Any], name: str, value: str) -> None:
+    """One matching key into arguments of `store.search`. raises Refused for one that is not matched here."""
+    field = _KEYS.get(name)
+    if field is None:
+        raise Refused(f"work items are not matched by {name[:64]}")
+    if field in _LISTS:
+        asked.setdefault(field, []).extend(value.replace("\\", ",").split(","))
+    else:
+        asked[field] = value
 
 
 def _count(name: str, default: int) -> int:

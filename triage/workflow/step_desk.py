@@ -10,14 +10,14 @@ from pydicom.dataset import Dataset
 from sqlalchemy import Connection
 
 from triage.dicom import workitem as dataset
-from triage.dicom.statuses import INVALID_ATTRIBUTE_VALUE, Failed
+from triage.dicom.statuses import INVALID_ATTRIBUTE_VALUE, MISSING_ATTRIBUTE, Failed
 from triage.dicom.ups import Asked
 from triage.domain.errors import Conflict, Refused
 from triage.domain.workitem import FINAL, StepState
 from triage.store import peers
 from triage.store import workitems as store
 from triage.store.database import Database
-from triage.store.subscriptions import GLOBAL
+from triage.store.subscriptions import FILTERED, GLOBAL
 from triage.workflow import subscriptions, workitems
 from triage.workflow.read.row import Held, NotFound
 
@@ -84,21 +84,24 @@ class StepDesk:
             workitems.ask_cancel(tx, uid, _name(who), reason[:1024], now)
         return 0
 
-    def subscribe(self, uid: str, receiver: str) -> None:
-        if uid == dataset.FILTERED_SUBSCRIPTION:
-            raise Failed(NOT_FITTING, "subscriptions by filter are not supported")
+    def subscribe(self, uid: str, receiver: str, asked: Asked) -> None:
+        """A key that we do not match refuses a filter: its subscriber would hear of steps that it did not ask for."""
+        if uid == FILTERED and asked.ignored:
+            raise Failed(NOT_FITTING, "a key of the filter is not matched here")
+        if uid == FILTERED and not asked.matches:
+            raise Failed(MISSING_ATTRIBUTE, "a filter with at least one key and its value")
         with self._acting(uid) as (tx, now):
             if not peers.hosts_of(tx, receiver):
                 raise Failed(UNKNOWN_RECEIVER, "the receiving AE is no peer here")
-            subscriptions.subscribe(tx, receiver, uid, _name(receiver), now)
+            subscriptions.subscribe(tx, receiver, uid, _name(receiver), now, asked.matches)
 
     def unsubscribe(self, uid: str, receiver: str) -> None:
         with self._acting(uid) as (tx, now):
             subscriptions.unsubscribe(tx, receiver, uid, _name(receiver), now)
 
     def suspend(self, uid: str, receiver: str) -> None:
-        if uid != GLOBAL:
-            raise Failed(NOT_FITTING, "only the global subscription is suspended")
+        if uid not in (GLOBAL, FILTERED):
+            raise Failed(NOT_FITTING, "only a global subscription is suspended")
         with self._acting(uid) as (tx, now):
             subscriptions.suspend(tx, receiver, _name(receiver), now)
 

@@ -7,6 +7,7 @@ costs nothing.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from triage.dicom import workitem as dataset
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import PriorityClass
 from triage.domain.workitem import FINAL, StepState, path, readiness, step_priority, wanted_state
-from triage.store import audit, workitems, worklist
+from triage.store import audit, subscriptions, workitems, worklist
 from triage.workflow.read import claims, reported
 from triage.workflow.read.row import NotFound
 
@@ -24,6 +25,7 @@ NAMESPACE = uuid.UUID("0b6f9b26-6a53-5c67-8f7b-6a2f7f0f4b11")
 BATCH = 500
 CLAIM_LENGTH = timedelta(hours=1)  # of a performer; each update renews it
 ENDED_SHOWN = timedelta(days=1)
+Filters = Sequence[tuple[str, dict[str, Any]]]  # AE title of a subscriber, what steps must match
 STATE_REPORT, CANCEL_REQUESTED, PROGRESS_REPORT = 1, 2, 3  # Event Type IDs
 
 
@@ -38,12 +40,13 @@ class WrongState(Conflict):
 def follow(tx: Connection, now: datetime) -> int:
     """Bring steps to what the list says; returns how many were looked at."""
     rows = workitems.stale(tx, now, BATCH)
+    filters = subscriptions.filters(tx) if rows else []
     for row in rows:
-        _follow_one(tx, row, now)
+        _follow_one(tx, row, now, filters)
     return len(rows)
 
 
-def _follow_one(tx: Connection, row: dict[str, Any], now: datetime) -> None:
+def _follow_one(tx: Connection, row: dict[str, Any], now: datetime, filters: Filters) -> None:
     current = StepState(row["step_state"]) if row["step_state"] else None
     states, fresh = path(current, wanted_state(row["state"]))
     said = {
@@ -54,7 +57,7 @@ def _follow_one(tx: Connection, row: dict[str, Any], now: datetime) -> None:
     workitem_id, sop_uid = row["workitem_id"], row["sop_instance_uid"]
     if fresh and current is not None and current not in FINAL:
         workitems.change(tx, workitem_id, now, state=states[0].value, item_version=row["version"])
-        _tell_state(tx, workitem_id, sop_uid, states[0], row["readiness"], now)
+        _tell_state(tx, workitem_id, sop_uid, states[0], row["readiness"], now, filters)
         states = states[1:]
     if fresh:
         generation = (row["generation"] or 0) + 1
@@ -69,9 +72,13 @@ def _follow_one(tx: Connection, row: dict[str, Any], now: datetime) -> None:
         changed = row["priority"] != said["priority"] or row["readiness"] != said["readiness"]
         workitems.change(tx, workitem_id, now, **said)
         if changed:
-            _tell_state(tx, workitem_id, sop_uid, wanted_state(row["state"]), str(said["readiness"]), now)
+            states = (wanted_state(row["state"]),)
+        else:  # a step may match for what nobody is told of, such as another patient ID
+            report = dataset.state_report(row["step_state"], row["readiness"])
+            for ae_title in _newly_matched(tx, sop_uid, now, filters):
+                workitems.tell(tx, workitem_id, sop_uid, STATE_REPORT, report, now, receiver=ae_title)
     for state in states:
-        _tell_state(tx, workitem_id, sop_uid, state, str(said["readiness"]), now)
+        _tell_state(tx, workitem_id, sop_uid, state, str(said["readiness"]), now, filters)
 
 
 def step_uid(study_instance_uid: str, generation: int) -> str:
@@ -100,8 +107,10 @@ def start(tx: Connection, sop_uid: str, transaction_uid: str, who: str, now: dat
     worklist.take_claim(tx, row["worklist_item_id"], who, now, CLAIM_LENGTH)
     if not workitems.claim(tx, row["id"], transaction_uid, who, now):
         raise WrongState("the work item was claimed just now")
+    _tell_state(
+        tx, row["id"], sop_uid, StepState.IN_PROGRESS, row["readiness"], now, subscriptions.filters(tx)
+    )
     follow(tx, now)  # the version of the list's row moved with the claim
-    _tell_state(tx, row["id"], sop_uid, StepState.IN_PROGRESS, row["readiness"], now)
     return True
 
 
@@ -136,7 +145,9 @@ def finish(tx: Connection, sop_uid: str, transaction_uid: str, state: StepState,
         reported.report(tx, row["study_instance_uid"], row["performer"], now, state="final")
     else:
         workitems.change(tx, row["id"], now, state=StepState.CANCELED.value)
-        _tell_state(tx, row["id"], sop_uid, StepState.CANCELED, row["readiness"], now)
+        _tell_state(
+            tx, row["id"], sop_uid, StepState.CANCELED, row["readiness"], now, subscriptions.filters(tx)
+        )
         claims.release(tx, row["study_instance_uid"], row["performer"], now)
     audit.append(tx, now, row["performer"], f"workitem.{state.value.lower()}", "workitem", sop_uid)
     follow(tx, now)
@@ -167,6 +178,23 @@ def _ours(row: dict[str, Any], transaction_uid: str) -> dict[str, Any]:
 
 
 def _tell_state(
-    tx: Connection, workitem_id: int, sop_uid: str, state: StepState, ready: str, now: datetime
+    tx: Connection,
+    workitem_id: int,
+    sop_uid: str,
+    state: StepState,
+    ready: str,
+    now: datetime,
+    filters: Filters,
 ) -> None:
+    _newly_matched(tx, sop_uid, now, filters)  # they hear this very report
     workitems.tell(tx, workitem_id, sop_uid, STATE_REPORT, dataset.state_report(state.value, ready), now)
+
+
+def _newly_matched(tx: Connection, sop_uid: str, now: datetime, filters: Filters) -> list[str]:
+    """Who is subscribed to this step from now on, since it matches now; what matched once stays (PS3.4 CC.2.3.3.1)."""
+    return [
+        ae_title
+        for ae_title, matching in filters
+        if workitems.search(tx, sop_instance_uid=sop_uid, since=now - ENDED_SHOWN, limit=1, **matching)
+        and subscriptions.want_if_undecided(tx, ae_title, sop_uid)
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, String, Table
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, String, Table
 
 from triage.store.schema.columns import Id, UtcTime, metadata
 
@@ -23,6 +23,9 @@ subscription = Table(
     "subscription",
     metadata,
     Column("ae_title", String(16), ForeignKey("subscriber.ae_title"), primary_key=True),
-    Column("workitem_uid", String(64), primary_key=True),  # of a step, or the global one
+    Column("workitem_uid", String(64), primary_key=True),  # of a step, or a global one
     Column("wanted", Boolean, nullable=False),  # false: all but this
+    Column(
+        "matching", JSON(none_as_null=True)
+    ),  # of the filtered global one: what steps must match to be subscribed
 )
