@@ -13,7 +13,7 @@ import pytest
 from tests.system.product import Product, a_film, another, running, wait_until
 from triage.hl7.mllp import Inbox, MllpListener
 from triage.hl7.parse import AckCode, build_ack, parse
-from triage.store import alerts
+from triage.store import deliveries
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +57,7 @@ def flagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _deliveries(product: Product) -> list[dict[str, Any]]:
     database = product.database()
     with database.read() as tx:
-        rows = alerts.deliveries(tx)
+        rows = deliveries.rows(tx)
     database.close()
     return rows
 

@@ -19,13 +19,8 @@ from triage.domain.errors import Refused
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
 from triage.qa.batches import mean_by_batch, quantile_by_batch
-from triage.qa.replay import (
-    READING_MAX,
-    Model,
-    readers_by_hour,
-    replay_model,
-    replay_site,
-)
+from triage.qa.replay.model import Model, replay_model
+from triage.qa.replay.site import READING_MAX, readers_by_hour, replay_site
 from triage.store import measures as facts
 from triage.store.database import Database
 from triage.store.schema import metadata

@@ -17,7 +17,7 @@ from triage.domain.finding import Band, Finding, PriorityClass
 from triage.domain.run import LEASE
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
-from triage.store import alerts, completeness, events, instances, leases, listing, studies
+from triage.store import alerts, completeness, deliveries, events, instances, leases, listing, studies
 from triage.workflow import assess, constancy, intake, relay, sweep
 from triage.workflow.assess import Result
 from triage.workflow.complete import complete_series
@@ -347,7 +347,7 @@ def courier(world: World, process: str, route: str) -> Steps:
             continue
         try:
             with world.database.read() as tx:
-                due = alerts.due_delivery(tx, route, world.now())
+                due = deliveries.due(tx, route, world.now())
             if due is None:
                 continue
             yield 0.0

@@ -17,7 +17,7 @@ from tests.simulation.world import ROUTES, World
 from triage.domain.finding import PriorityClass
 from triage.domain.priority import Policy
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import alerts, orders, policies, releases
+from triage.store import deliveries, orders, policies, releases
 from triage.workflow.read.claims import CLAIM_LENGTH
 
 Event = tuple[Any, ...]
@@ -74,7 +74,7 @@ def furnish(world: World, config: Config) -> None:
     with world.database.write() as tx:
         now = world.now()
         policies.ensure_first(tx, now)
-        alerts.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
+        deliveries.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
         for detector in ("chest_xray", "lung_nodule"):
             releases.register(tx, detector, "1.0.0", f"{detector} 1.0.0", [], now)
         if config.shadow:

@@ -45,7 +45,7 @@ from tests.system.day.script import (
 )
 from tests.system.day.world import DayDatabase, DayWorld
 from triage.settings import Settings
-from triage.store import alerts, policies, releases, users
+from triage.store import deliveries, policies, releases, users
 from triage.web.app import create_app
 from triage.workflow import accounts
 
@@ -74,7 +74,7 @@ def world(tmp_path: Path) -> Iterator[DayWorld]:
     found = DayWorld(SEED, database)
     with database.write() as tx:
         policies.ensure_first(tx, found.now())
-        alerts.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
+        deliveries.sync_routes(tx, [(r.name, r.kind) for r in ROUTES.values()])
         for detector in ("chest_xray", "lung_nodule"):
             releases.register(tx, detector, "1.0.0", f"{detector} 1.0.0", [], found.now())
         secret = accounts.hash_password("correct horse 42")

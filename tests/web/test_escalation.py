@@ -9,7 +9,7 @@ from flask import Flask
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import SITE, Sown, pneumothorax
 from triage.domain.alerting import MessageKind
-from triage.store import alerts, audit
+from triage.store import audit, deliveries
 from triage.workflow import links
 from triage.workflow.site import new_id
 from triage.workflow.sweep import climb_due
@@ -76,8 +76,8 @@ def test_a_link_of_a_notice_leads_to_its_alert_once_and_only_after_sign_in(
 ) -> None:
     sown.add(findings=(pneumothorax(),))
     with sown.database.write() as tx:
-        alerts.sync_routes(tx, [("hook", "webhook")])
-        alerts.add_delivery(tx, 1, "hook", 0, MessageKind.RESULT, new_id(), sown.now)
+        deliveries.sync_routes(tx, [("hook", "webhook")])
+        deliveries.add(tx, 1, "hook", 0, MessageKind.RESULT, new_id(), sown.now)
         path = links.make(tx, 1, "/m")
     outside = app.test_client().get(path)
     assert outside.status_code == 302 and outside.headers["Location"].startswith("/sign-in?next=/m/")

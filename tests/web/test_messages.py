@@ -11,7 +11,7 @@ from tests.hl7.messages import an_orm, message, msh, pid
 from tests.web.conftest import SignedIn
 from tests.web.seed import Sown, pneumothorax
 from triage.domain.alerting import DeliveryState, MessageKind
-from triage.store import alerts, audit
+from triage.store import alerts, audit, deliveries
 from triage.workflow.inbox import Inbox
 from triage.workflow.site import Site, new_id
 
@@ -34,12 +34,12 @@ def listed(client: FlaskClient, direction: str, **query: str) -> list[dict[str, 
 def a_delivery(sown: Sown, state: DeliveryState) -> int:
     sown.add(findings=(pneumothorax(),))
     with sown.database.write() as tx:
-        alerts.sync_routes(tx, [("ris", "mllp")])
+        deliveries.sync_routes(tx, [("ris", "mllp")])
         alert = alerts.listing(tx)[0]
-        alerts.add_delivery(tx, alert["id"], "ris", 0, MessageKind.RESULT, new_id(), sown.now)
-        row = alerts.deliveries(tx, alert["id"])[-1]
-        alerts.keep_payload(tx, row["id"], b"MSH|^~\\&|TRIAGE\rPID|1\r")
-        alerts.record_attempt(tx, row["id"], sown.now, "refused", "AE 102", state, None)
+        deliveries.add(tx, alert["id"], "ris", 0, MessageKind.RESULT, new_id(), sown.now)
+        row = deliveries.rows(tx, alert["id"])[-1]
+        deliveries.keep_payload(tx, row["id"], b"MSH|^~\\&|TRIAGE\rPID|1\r")
+        deliveries.record_attempt(tx, row["id"], sown.now, "refused", "AE 102", state, None)
     return int(row["id"])
 
 
@@ -87,7 +87,7 @@ def test_a_parked_message_is_sent_again_under_a_new_control_id(admin: FlaskClien
 def test_no_message_goes_out_over_a_route_that_is_gone(admin: FlaskClient, sown: Sown) -> None:
     delivery = a_delivery(sown, DeliveryState.PARKED)
     with sown.database.write() as tx:
-        alerts.sync_routes(tx, [("other", "mllp")])
+        deliveries.sync_routes(tx, [("other", "mllp")])
     answer = admin.post(f"/api/v1/messages/out/{delivery}/replay", json={})
     assert answer.status_code == 422 and "route" in answer.get_json()["detail"]
 

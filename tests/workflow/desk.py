@@ -17,7 +17,7 @@ from triage.detectors.protocol import Detection
 from triage.domain.alerting import Rung
 from triage.domain.finding import Finding
 from triage.domain.suitability import NotSuitable
-from triage.store import alerts, audit, leases, policies, releases, runs, schema, worklist
+from triage.store import alerts, audit, deliveries, leases, policies, releases, runs, schema, worklist
 from triage.store.database import Database
 from triage.workflow import assess
 from triage.workflow.assess import Result
@@ -43,7 +43,7 @@ class Desk:
     def __post_init__(self) -> None:
         with self.database.write() as tx:
             policies.ensure_first(tx, NOON)
-            alerts.sync_routes(tx, [(name, "webhook") for name in ROUTES])
+            deliveries.sync_routes(tx, [(name, "webhook") for name in ROUTES])
             for detector in ("chest_xray", "lung_nodule"):
                 releases.register(tx, detector, "1.0.0", f"{detector}-1", ["hernia"], NOON)
 
@@ -96,7 +96,7 @@ class Desk:
 
     def deliveries(self) -> list[dict[str, Any]]:
         with self.database.read() as tx:
-            return alerts.deliveries(tx)
+            return deliveries.rows(tx)
 
     def run(self, run_id: int) -> dict[str, Any]:
         with self.database.read() as tx:

@@ -14,7 +14,7 @@ from triage.channels.protocol import Answer, Outcome
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Unavailable
 from triage.domain.study import CONSTANCY_PATIENT_PREFIX
-from triage.store import alerts, audit, schema
+from triage.store import alerts, audit, deliveries, schema
 from triage.workflow import alert as alert_steps
 from triage.workflow import relay, sweep
 from triage.workflow.alert import close_alerts, withdraw
@@ -117,7 +117,7 @@ def test_an_alert_that_ended_meanwhile_is_neither_climbed_nor_closed_again(
 def test_a_recall_stops_what_was_not_sent_and_corrects_what_was(any_desk: Desk) -> None:
     any_desk.flagged(CRITICAL)
     with any_desk.database.write() as tx:
-        alerts.keep_payload(tx, 1, b"sent to hl7")
+        deliveries.keep_payload(tx, 1, b"sent to hl7")
         withdraw(tx, 1, 1, "no longer found", any_desk.ids, any_desk.clock())
         withdraw(tx, 1, 1, "a second time", any_desk.ids, any_desk.clock())
 
@@ -126,7 +126,7 @@ def test_a_recall_stops_what_was_not_sent_and_corrects_what_was(any_desk: Desk) 
         ("hl7", "result", "waiting"), ("hook", "result", "cancelled"), ("hl7", "withdrawal", "waiting"),
     ]  # fmt: skip
     with any_desk.database.read() as tx:
-        assert alerts.due_delivery(tx, "hl7", any_desk.clock())["kind"] == "result"  # type: ignore[index]
+        assert deliveries.due(tx, "hl7", any_desk.clock())["kind"] == "result"  # type: ignore[index]
 
 
 def test_a_report_closes_the_alert_and_the_same_finding_calls_nobody_again(desk: Desk) -> None:
@@ -151,7 +151,7 @@ def test_the_alert_of_a_constancy_study_is_told_to_nobody(desk: Desk) -> None:
 
 def test_a_route_that_is_no_longer_configured_is_switched_off(desk: Desk) -> None:
     with desk.database.write() as tx:
-        alerts.sync_routes(tx, [("hook", "mllp")])
+        deliveries.sync_routes(tx, [("hook", "mllp")])
 
     assert {r["name"]: (r["kind"], r["enabled"]) for r in desk.rows("route")} == {
         "hook": ("mllp", True), "hl7": ("webhook", False), "pager": ("webhook", False),
@@ -230,7 +230,7 @@ def test_an_alert_whose_time_has_not_come_stays_on_its_rung(desk: Desk) -> None:
 def test_a_correction_that_was_not_sent_yet_says_the_newest_by_itself(desk: Desk) -> None:
     study_id = desk.flagged(CRITICAL)
     with desk.database.write() as tx:
-        alerts.keep_payload(tx, 1, b"sent to hl7")
+        deliveries.keep_payload(tx, 1, b"sent to hl7")
         for _ in range(2):
             alert_steps.correct(tx, 1, study_id, "open", desk.ids, desk.clock())
 

@@ -13,7 +13,7 @@ from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
 from triage.domain.study import DRILL_PATIENT_ID
 from triage.settings import RouteSettings
-from triage.store import alerts, constancy, drills, measures, reading, users, worklist
+from triage.store import alerts, constancy, deliveries, drills, measures, reading, users, worklist
 from triage.store.removal import aged
 from triage.workflow import drill, relay
 from triage.workflow.read import answers
@@ -43,7 +43,7 @@ def test_a_drill_climbs_the_ladder_and_its_acknowledgement_ends_it(any_desk: Des
     alert_id = begin(any_desk)
     assert climb(any_desk, 3) == 1
     with any_desk.database.write() as tx:
-        row = next(d for d in alerts.deliveries(tx) if d["route"] == "hl7")
+        row = next(d for d in deliveries.rows(tx) if d["route"] == "hl7")
         relay.record(tx, row, Answer(Outcome.DELIVERED, "AA"), 0.0, any_desk.clock(), ids=any_desk.ids)
         users.add_user(tx, "ann", "reader", "x", NOON)
         answers.acknowledge(tx, alert_id, "ann", any_desk.clock())
@@ -93,7 +93,7 @@ def test_its_messages_say_that_it_is_one(desk: Desk) -> None:
     payload = row["payload"].decode()
     assert "|T|2.5.1" in payload and "DRILL, no patient" in payload and DRILL_PATIENT_ID in payload
     with desk.database.read() as tx:
-        assert [d["drill"] for d in alerts.delivery_listing(tx)] == [True, True]
+        assert [d["drill"] for d in deliveries.listing(tx)] == [True, True]
 
 
 def test_a_drill_that_nobody_answers_is_over_after_the_last_step(desk: Desk) -> None:

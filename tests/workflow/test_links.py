@@ -10,7 +10,7 @@ from tests.factories import a_finding
 from tests.workflow.desk import Desk
 from triage.channels.protocol import Answer, Outcome
 from triage.settings import RouteSettings
-from triage.store import alerts
+from triage.store import deliveries
 from triage.workflow import links, relay
 from triage.workflow.routes import build
 
@@ -56,7 +56,7 @@ def test_a_link_is_over_a_quarter_of_an_hour_after_it_arrived(desk: Desk) -> Non
 def test_mail_says_how_long_it_lives_and_a_withdrawal_has_no_link(desk: Desk) -> None:
     desk.flagged(a_finding())
     with desk.database.write() as tx:
-        row = alerts.deliveries(tx)[0]
+        row = deliveries.rows(tx)[0]
         notice = relay.notice_of(tx, row, desk.site)
         assert notice.link == ""
         made = links.make(tx, row["id"], LINK + "/", lambda: "W" * 32)

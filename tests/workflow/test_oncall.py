@@ -12,7 +12,7 @@ from tests.workflow.desk import Desk
 from triage.domain.alerting import Rung
 from triage.domain.errors import Conflict, Refused
 from triage.settings import RouteSettings
-from triage.store import constancy, events, users
+from triage.store import constancy, deliveries, events, users
 from triage.store.database import Database
 from triage.workflow.oncall import add_duty, remove_duty
 from triage.workflow.read.answers import hand_over
@@ -125,11 +125,10 @@ def test_a_silent_part_rings_once_for_each_silence(desk: Desk) -> None:
 
 
 def test_what_waits_for_a_route_that_is_gone_is_parked_with_the_reason(desk: Desk) -> None:
-    from triage.store import alerts
 
     desk.flagged(a_finding())
     with desk.database.write() as tx:
-        alerts.sync_routes(tx, [("hook", "webhook")])
+        deliveries.sync_routes(tx, [("hook", "webhook")])
         assert park_removed(tx, desk.clock()) == 1
         assert park_removed(tx, desk.clock()) == 0
     states = {d["route"]: (d["state"], d["detail"]) for d in desk.deliveries()}

@@ -18,7 +18,7 @@ from triage.domain.alerting import AlertState, DeliveryState
 from triage.domain.errors import Unavailable
 from triage.domain.finding import Location, Mode
 from triage.settings import RouteSettings
-from triage.store import alerts, constancy, orders, runs
+from triage.store import alerts, constancy, deliveries, orders, runs
 from triage.store.database import Database
 from triage.workflow import relay
 from triage.workflow.alert import withdraw
@@ -160,7 +160,7 @@ def test_what_was_cancelled_while_it_was_prepared_is_not_sent(
     build = relay.build
 
     def recalled_meanwhile(*args: Any) -> bytes:
-        alerts.cancel_waiting(writer, 1, relay.MessageKind.RESULT)
+        deliveries.cancel_waiting(writer, 1, relay.MessageKind.RESULT)
         return build(*args)
 
     monkeypatch.setattr(relay, "build", recalled_meanwhile)
@@ -185,7 +185,7 @@ def test_a_notice_says_where_only_in_overlay_mode(desk: Desk, mode: Mode, side: 
         orders.add(tx, NOON, accession_number="A1", priority="URGENT", placer_order_number="PL7")
     desk.flagged(a_finding("effusion"), CRITICAL)
     with desk.database.read() as tx:
-        notice = notice_of(tx, alerts.deliveries(tx)[0], replace(desk.site, mode=mode))
+        notice = notice_of(tx, deliveries.rows(tx)[0], replace(desk.site, mode=mode))
 
     assert notice.finding_side == side
     assert (notice.patient_id, notice.accession_number, notice.placer_order_number) == ("P1", "A1", "PL7")
@@ -209,7 +209,7 @@ def test_an_alert_whose_run_has_no_such_finding_has_no_place(desk: Desk) -> None
     empty = desk.receive(instance=2).wake[0][0]
     with desk.database.write() as tx:
         alerts.confirm(tx, 1, empty, 0.9, "high")
-        notice = notice_of(tx, alerts.deliveries(tx)[0], replace(desk.site, mode=Mode.OVERLAY))
+        notice = notice_of(tx, deliveries.rows(tx)[0], replace(desk.site, mode=Mode.OVERLAY))
         assert runs.get_run(tx, empty)["finished_at"] is None
 
     assert notice.finding_side == "" and notice.detected_at == desk.alerts()[0]["raised_at"]
@@ -282,9 +282,9 @@ def test_a_delivery_of_a_peer_far_behind_waits_its_turn(any_database: Database) 
     desk.clock.advance(1)
     desk.flagged(CRITICAL, study=2)
     with any_database.write() as tx:
-        first = alerts.due_delivery(tx, "hl7", desk.clock())
+        first = deliveries.due(tx, "hl7", desk.clock())
         assert first is not None and first["alert_id"] == 1
         wait = desk.clock() + timedelta(seconds=10)
-        alerts.record_attempt(tx, first["id"], desk.clock(), "retry", "", DeliveryState.WAITING, wait)
-        assert alerts.due_delivery(tx, "hl7", desk.clock())["alert_id"] == 2  # type: ignore[index]
+        deliveries.record_attempt(tx, first["id"], desk.clock(), "retry", "", DeliveryState.WAITING, wait)
+        assert deliveries.due(tx, "hl7", desk.clock())["alert_id"] == 2  # type: ignore[index]
         assert alerts.move(tx, 2, AlertState.CLOSED, desk.clock())

@@ -30,7 +30,7 @@ from triage.cli.up import start, temporary_home, with_free_ports
 from triage.domain.errors import Unavailable
 from triage.hl7.mllp import Inbox, MllpListener
 from triage.settings import Settings
-from triage.store import alerts, constancy, events, orders, outputs, runs, studies, users
+from triage.store import constancy, deliveries, events, orders, outputs, runs, studies, users
 from triage.store.database import Database
 from triage.workflow.parts.names import parts_of
 from triage.workflow.samples import SAMPLES, Written, write_sample
@@ -300,7 +300,7 @@ def _outputs_done(running: Demo) -> None:
 
 def _deliveries(running: Demo) -> list[dict[str, Any]]:
     with running.database.read() as tx:
-        return alerts.deliveries(tx)
+        return deliveries.rows(tx)
 
 
 def _document(running: Demo, seconds: list[float], check: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from triage.cli.main import State
 from triage.cli.report import moment
 from triage.domain.errors import Refused
 from triage.domain.priority import Policy
-from triage.qa.replay import RULES, Model, replay_model, replay_site
+from triage.qa.replay.model import Model, replay_model
+from triage.qa.replay.rules import RULES
+from triage.qa.replay.site import replay_site
 from triage.store import policies
 
 TITLES = {"first_come": "first come", "order": "order priority", "policy": "policy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triage.domain.errors import Refused
-from triage.store import alerts, messages
+from triage.store import deliveries, messages
 from triage.web.context import Call, Route, stamp
 from triage.web.models.base import Nothing
 from triage.web.models.messages import (
@@ -63,7 +63,7 @@ def raw_out(call: Call, message_id: int) -> dict[str, Any]:
 
 
 def tries(call: Call, message_id: int) -> list[dict[str, Any]]:
-    made = alerts.attempts_of(call.tx, message_id)
+    made = deliveries.attempts_of(call.tx, message_id)
     return [{"at": stamp(a["at"]), "outcome": a["outcome"], "detail": a["detail"]} for a in made]
 
 
@@ -106,7 +106,7 @@ def listed(
             stuck=stuck,
         )  # fmt: skip
     else:
-        rows = alerts.delivery_listing(
+        rows = deliveries.listing(
             call.tx, states=states, accession_number=accession, route_name=peer, before_id=before, limit=limit,
             stuck=stuck,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from flask import Response
 from triage.domain.errors import ReadOnly, Refused
 from triage.domain.finding import Mode, PriorityClass
 from triage.log import get_logger
-from triage.store import alerts, audit, reading, results, runs, studies
+from triage.store import alerts, audit, deliveries, reading, results, runs, studies
 from triage.web import shapes
 from triage.web.api_worklist import ACT, READ, one_item, tell_hub
 from triage.web.context import Call, Route, stamp
@@ -206,7 +206,7 @@ def _deliveries(call: Call, alert_id: int) -> list[dict[str, Any]]:
             "first_attempt_at": stamp(d["first_attempt_at"]),
             "delivered_at": stamp(d["delivered_at"]),
         }
-        for d in alerts.deliveries(call.tx, alert_id)
+        for d in deliveries.rows(call.tx, alert_id)
     ]
 
 

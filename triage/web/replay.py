@@ -10,7 +10,9 @@ from pydantic import Field
 
 from triage.domain.errors import Refused
 from triage.domain.priority import Policy
-from triage.qa.replay import RULES, Model, replay_model, replay_site
+from triage.qa.replay.model import Model, replay_model
+from triage.qa.replay.rules import RULES
+from triage.qa.replay.site import replay_site
 from triage.store import policies
 from triage.web.context import Call, Route, stamp
 from triage.web.language import N_, _

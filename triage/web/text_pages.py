@@ -11,7 +11,7 @@ from pydantic import Field
 from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
-from triage.store import alerts, audit, events, reading, releases
+from triage.store import alerts, audit, deliveries, events, reading, releases
 from triage.web import admin, auth, present, shapes
 from triage.web.context import Call, Route, stamp
 from triage.web.drawn import banner, display_names
@@ -173,7 +173,7 @@ def health_page(call: Call) -> str:
     return admin.page(
         call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,
         figures=reading.figures(call.tx), settings=call.web.settings, listeners=call.web.feed.listeners,
-        deliveries=alerts.delivery_listing(call.tx, states=("waiting", "parked"), limit=50),
+        deliveries=deliveries.listing(call.tx, states=("waiting", "parked"), limit=50),
         support=_support(call, found, beats),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from triage.domain.alerting import AlertState, MessageKind, Rung, alerting, rungs_due
 from triage.domain.finding import Finding
-from triage.store import alerts, audit, drills, events, oncall, reading, results, studies
+from triage.store import alerts, audit, deliveries, drills, events, oncall, reading, results, studies
 from triage.workflow.rank import rank
 from triage.workflow.site import NewId, Site
 
@@ -71,7 +71,7 @@ def tell(
 ) -> None:
     """A delivery for each route of a rung; a second call adds nothing."""
     for route in routes:
-        alerts.add_delivery(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now, recipient=recipient)
+        deliveries.add(tx, alert_id, route, rung, MessageKind.RESULT, ids(), now, recipient=recipient)
 
 
 def withdraw(
@@ -85,19 +85,19 @@ def withdraw(
     if not alerts.move(tx, alert_id, AlertState.WITHDRAWN, now):
         return
     for kind in (MessageKind.RESULT, MessageKind.CORRECTION):
-        alerts.cancel_waiting(tx, alert_id, kind)
-    for route in alerts.told_routes(tx, alert_id):
-        alerts.add_delivery(tx, alert_id, route, 0, MessageKind.WITHDRAWAL, ids(), now, told_as)
+        deliveries.cancel_waiting(tx, alert_id, kind)
+    for route in deliveries.told_routes(tx, alert_id):
+        deliveries.add(tx, alert_id, route, 0, MessageKind.WITHDRAWAL, ids(), now, told_as)
     audit.append(tx, now, "triage", "alert.withdrawn", "alert", alert_id, {"why": why})
     events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=AlertState.WITHDRAWN.value)
 
 
 def correct(tx: Connection, alert_id: int, study_id: int, state: str, ids: NewId, now: datetime) -> None:
     """Who was told hears how the patient and the order are named now; the rung of a correction is its number."""
-    for route in alerts.told_routes(tx, alert_id):
-        count, waits = alerts.corrections(tx, alert_id, route)
+    for route in deliveries.told_routes(tx, alert_id):
+        count, waits = deliveries.corrections(tx, alert_id, route)
         if not waits:
-            alerts.add_delivery(tx, alert_id, route, count, MessageKind.CORRECTION, ids(), now)
+            deliveries.add(tx, alert_id, route, count, MessageKind.CORRECTION, ids(), now)
     events.publish(tx, now, "alert", study_id, alert_id=alert_id, state=state)
 
 
@@ -182,7 +182,7 @@ def close_alerts(tx: Connection, study_id: int, by: str, why: str, now: datetime
     closed = 0
     for alert in alerts.alive(tx, study_id).values():
         if alerts.move(tx, alert["id"], AlertState.CLOSED, now):
-            alerts.cancel_waiting(tx, alert["id"], MessageKind.RESULT)
+            deliveries.cancel_waiting(tx, alert["id"], MessageKind.RESULT)
             audit.append(tx, now, by, "alert.closed", "alert", alert["id"], {"why": why})
             events.publish(tx, now, "alert", study_id, alert_id=alert["id"], state=AlertState.CLOSED.value)
             closed += 1

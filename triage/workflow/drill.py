@@ -14,7 +14,7 @@ from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.phantom.identity import uid_of
-from triage.store import alerts, audit, drills
+from triage.store import alerts, audit, deliveries, drills
 from triage.workflow.alert import tell, tell_pages
 from triage.workflow.read.row import NotFound
 from triage.workflow.site import NewId, Site
@@ -57,7 +57,7 @@ def report(tx: Connection, held: dict[str, Any]) -> dict[str, Any]:
     by = {e["act"]: e["actor"] for e in trail}
     climbed = {e["detail"]["step"]: e for e in trail if e["act"] == "alert.escalated"}
     called = {e["at"]: e["detail"]["person"] for e in trail if e["act"] == "alert.called"}
-    sent = alerts.deliveries(tx, held["id"])
+    sent = deliveries.rows(tx, held["id"])
     steps: list[dict[str, Any]] = [{"step": 0, "at": held["raised_at"], "why": "", "called": ""}]
     for number, event in climbed.items():
         at, why = datetime.fromisoformat(event["at"]), event["detail"].get("why", "")

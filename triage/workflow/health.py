@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import Settings
-from triage.store import alerts, constancy, dispatches, events, pulls, removal, run_queue
+from triage.store import constancy, deliveries, dispatches, events, pulls, removal, run_queue
 from triage.store.spool import Spool
 from triage.workflow import certificates
 from triage.workflow.parts.names import parts_of
@@ -100,7 +100,7 @@ def _waiting(tx: Connection, now: datetime) -> dict[str, Any]:
 
 
 def _deliveries(tx: Connection, now: datetime) -> dict[str, Any]:
-    oldest = alerts.oldest_waiting(tx)
+    oldest = deliveries.oldest_waiting(tx)
     late = oldest is not None and now - oldest > LATE_DELIVERY
     if oldest is None:
         return {"name": "deliveries", "ok": True, "detail": "no delivery waits"}

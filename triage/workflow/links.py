@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from triage.store import alerts, audit
+from triage.store import audit, deliveries
 
 LIVES = timedelta(minutes=15)
 CHARACTERS = 32
@@ -27,16 +27,16 @@ def new_secret() -> str:
 def make(tx: Connection, delivery_id: int, address: str, secret: Secret = new_secret) -> str:
     """A link below the address of the phone page, for this delivery; only its digest is kept."""
     word = secret()
-    alerts.keep_link(tx, delivery_id, _digest(word))
+    deliveries.keep_link(tx, delivery_id, _digest(word))
     return f"{address.rstrip('/')}/{word}"
 
 
 def follow(tx: Connection, word: str, person: str, now: datetime) -> int | None:
     """The alert that this link is about; None when there is none, its time is over, or it was used."""
-    row = alerts.find_link(tx, _digest(word))
+    row = deliveries.find_link(tx, _digest(word))
     if row is None or (row["delivered_at"] is not None and now > row["delivered_at"] + LIVES):
         return None
-    if not alerts.use_link(tx, row["id"], now):
+    if not deliveries.use_link(tx, row["id"], now):
         return None
     audit.append(tx, now, person, "link.used", "alert", row["alert_id"], {"control_id": row["control_id"]})
     return int(row["alert_id"])

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from triage.domain.alerting import DeliveryState
 from triage.domain.errors import Refused
 from triage.hl7.parse import parse
-from triage.store import alerts, audit, messages
+from triage.store import audit, deliveries, messages
 from triage.workflow.read.row import NotFound
 from triage.workflow.site import NewId
 
@@ -24,7 +24,7 @@ RAW_CHARACTERS = 200_000  # of a message as a person reads it; a report with a d
 
 def outgoing(tx: Connection, delivery_id: int) -> dict[str, Any]:
     """One delivery with its study's numbers. raises NotFound"""
-    row = alerts.find_delivery(tx, delivery_id)
+    row = deliveries.find(tx, delivery_id)
     if row is None:
         raise NotFound("no such message")
     return row
@@ -62,9 +62,9 @@ def send_again(tx: Connection, delivery_id: int, person: str, ids: NewId, now: d
     row = outgoing(tx, delivery_id)
     if row["state"] == DeliveryState.WAITING.value:
         raise Refused("the message still waits and is sent by itself; park it first if it should not be")
-    if not alerts.route_enabled(tx, row["route"]):
+    if not deliveries.route_enabled(tx, row["route"]):
         raise Refused(f"no route is called {row['route']} any more; configure it, then send again")
-    new_id = alerts.add_replay(tx, row, ids(), now)
+    new_id = deliveries.add_replay(tx, row, ids(), now)
     audit.append(
         tx, now, person, "delivery.replayed", "alert", row["alert_id"],
         {"route": row["route"], "control_id": row["control_id"], "delivery": new_id},
@@ -76,7 +76,7 @@ def park_delivery(tx: Connection, delivery_id: int, person: str, reason: str, no
     """A person takes it out of the queue. raises NotFound; Refused without a reason, or when it no longer waits"""
     row = outgoing(tx, delivery_id)
     _needs(reason)
-    if not alerts.park(tx, delivery_id, f"parked by {person}: {reason.strip()}"):
+    if not deliveries.park(tx, delivery_id, f"parked by {person}: {reason.strip()}"):
         raise Refused(f"the message is {row['state']}; only one that waits can be parked")
     audit.append(
         tx, now, person, "delivery.parked", "alert", row["alert_id"],

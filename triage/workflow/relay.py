@@ -21,7 +21,7 @@ from triage.domain.errors import TriageError
 from triage.domain.finding import FINDING_CODES, Location, shown
 from triage.log import get_logger
 from triage.settings import RouteSettings
-from triage.store import alerts, audit, constancy, orders, results, runs, studies, worklist
+from triage.store import alerts, audit, constancy, deliveries, orders, results, runs, studies, worklist
 from triage.store.database import Database
 from triage.workflow import links
 from triage.workflow.alert import next_rung, tell_pages
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2
 
 def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> dict[str, Any] | None:
     """The next delivery of a route with its bytes, stored before they are sent; None when nothing is due."""
-    row = alerts.due_delivery(tx, route.name, now)
+    row = deliveries.due(tx, route.name, now)
     if row is None or row["payload"] is not None:
         return row
     notice = notice_of(tx, row, site)
@@ -42,7 +42,7 @@ def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> 
         notice = replace(notice, link=links.make(tx, row["id"], route.link))
     payload = build(route, notice, site.mode)
     # Cancelled in this very moment: its withdrawal counts this route as never told.
-    return {**row, "payload": payload} if alerts.keep_payload(tx, row["id"], payload) else None
+    return {**row, "payload": payload} if deliveries.keep_payload(tx, row["id"], payload) else None
 
 
 def record(
@@ -66,7 +66,7 @@ def record(
         Outcome.RETRY: DeliveryState.WAITING,
     }[answer.outcome]
     wait = now + retry_after(row["attempts"] + 1, jitter) if state is DeliveryState.WAITING else None
-    alerts.record_attempt(tx, row["id"], now, answer.outcome.value, answer.detail, state, wait)
+    deliveries.record_attempt(tx, row["id"], now, answer.outcome.value, answer.detail, state, wait)
     alert = alerts.get(tx, row["alert_id"])
     assert alert is not None
     if state is not DeliveryState.WAITING:
@@ -92,7 +92,7 @@ def escalate(
 
 def park_removed(tx: Connection, now: datetime, ladder: Sequence[Rung] = (), ids: NewId = new_id) -> int:
     """Deliveries of routes that are no longer configured wait for nobody: a person must know, and may replay them."""
-    parked = alerts.park_disabled(tx, "the route was removed from the settings")
+    parked = deliveries.park_disabled(tx, "the route was removed from the settings")
     for row in parked:
         audit.append(
             tx, now, "triage", "delivery.parked", "alert", row["alert_id"],
@@ -182,7 +182,7 @@ def deliver_next(
 ) -> bool:
     """Send one due delivery of a route; False when nothing was due. No transaction is open while the peer thinks."""
     with database.read() as tx:
-        if alerts.due_delivery(tx, route.name, clock()) is None:
+        if deliveries.due(tx, route.name, clock()) is None:
             return False
     row = _prepared(database, route, site, clock)
     if row is None:
@@ -218,7 +218,7 @@ def _prepared(
     except Exception:
         log.error("delivery.not_built", route=route.name, exc_info=True)
     with database.read() as tx:
-        return alerts.due_delivery(tx, route.name, clock())
+        return deliveries.due(tx, route.name, clock())
 
 
 def tell_operator(

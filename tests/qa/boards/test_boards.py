@@ -13,7 +13,7 @@ from tests.qa.rows import Department, at
 from triage.domain.errors import Refused
 from triage.qa.boards import board
 from triage.qa.boards.chart import Chart, Facts
-from triage.qa.replay import replay_site
+from triage.qa.replay.site import replay_site
 from triage.store import audit, double_reads, policies
 from triage.store.database import Database, do_last_acts
 from triage.store.schema import finding, instance, report, run

@@ -10,7 +10,7 @@ from triage.domain.monitoring import CUSUM_LIMIT, bernoulli_cusum
 from triage.domain.statistics import cohen_kappa, wilson
 from triage.qa import charts
 from triage.qa.boards.chart import SHARES, Chart, Facts, share
-from triage.qa.replay import READ_MIN, waits_if_flagged
+from triage.qa.replay.site import READ_MIN, waits_if_flagged
 from triage.qa.report_text import Said
 from triage.store import policies
 from triage.store.measures import FlagFacts

@@ -10,7 +10,7 @@ from datetime import timedelta
 from triage.domain.errors import Misconfigured, TriageError
 from triage.log import get_logger
 from triage.settings import Settings
-from triage.store import alerts, audit, events
+from triage.store import audit, deliveries, events
 from triage.store.database import Database
 from triage.store.spool import Spool
 from triage.workflow import budget, committing, constancy, step_events
@@ -123,7 +123,7 @@ def main() -> int:
     settings = settings_of_process()
     database = Database(settings.database_url)
     with database.write() as tx:
-        alerts.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
+        deliveries.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
         park_removed(tx, clock(), site_of(settings).ladder)
     clockwork = Clockwork(settings, database)
     site = site_of(settings)
