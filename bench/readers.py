@@ -23,6 +23,7 @@ from bench._server import memory_mb, milliseconds, processor_seconds, served
 from bench._studies import DATABASES, OPEN, TOTAL, fill, url_of
 from triage.store import events, listing, users, worklist
 from triage.store.database import Database
+from triage.store.narrowing import Filters
 from triage.store.schema import worklist_item
 from triage.workflow import accounts
 
@@ -101,7 +102,7 @@ def _people(database: Database) -> list[str]:
     """The secrets of sessions; each person has claimed one of the first studies of the list."""
     now = datetime.now(UTC)
     with database.write() as tx:
-        first = listing.rows(tx, listing.Filters(), now, limit=READERS)
+        first = listing.rows(tx, Filters(), now, limit=READERS)
         secrets = []
         for n in range(READERS):
             users.add_user(tx, f"reader{n}", "reader", "-", now, display_name=f"Dr Reader {n}")

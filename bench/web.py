@@ -24,6 +24,7 @@ from bench.orthanc import orthanc_lists
 from bench.readers import at_once
 from triage.store import events, listing, studies
 from triage.store.database import Database
+from triage.store.narrowing import Filters
 from triage.store.schema import worklist_item
 
 ORTHANC = int(os.environ.get("ORTHANC", "5000"))
@@ -97,7 +98,7 @@ def _sql(database: Database) -> dict[str, Any]:
     def run() -> None:
         with database.read() as tx:
             began = time.thread_time()
-            assert len(listing.rows(tx, listing.Filters(), datetime.now(UTC), limit=100)) == min(100, OPEN)
+            assert len(listing.rows(tx, Filters(), datetime.now(UTC), limit=100)) == min(100, OPEN)
             spent.append(time.thread_time() - began)
 
     return {"sql_first_100": milliseconds(_times(run)), "sql_first_100_processor": milliseconds(spent)}

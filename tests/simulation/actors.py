@@ -18,6 +18,7 @@ from triage.domain.run import LEASE
 from triage.domain.study import CT_CLASSES, InstanceHeader
 from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.store import alerts, completeness, deliveries, events, instances, leases, listing, studies
+from triage.store.narrowing import Filters
 from triage.workflow import assess, constancy, intake, relay, sweep
 from triage.workflow.assess import Result
 from triage.workflow.complete import complete_series
@@ -212,7 +213,7 @@ def _take_over(world: World, name: str) -> None:
 
 def _raise_by_hand(world: World, name: str) -> None:
     with world.database.read() as tx:
-        rows = listing.rows(tx, listing.Filters(), world.now(), limit=5)
+        rows = listing.rows(tx, Filters(), world.now(), limit=5)
     if rows:
         chosen = rows[int(world.draw(name) * len(rows))]["study_instance_uid"]
         wanted = PriorityClass(int(1 + 3 * world.draw(name)))

@@ -17,6 +17,7 @@ from tests.factories import NOON
 from tests.simulation.world import OPERATOR_ROUTES, ROUTES, SITE, World, digest_of
 from triage.domain.study import CT_CLASSES
 from triage.store import listing
+from triage.store.narrowing import Filters
 from triage.workflow.read.claims import CLAIM_LENGTH
 
 ALIVE = ("open", "acknowledged", "exhausted")
@@ -338,9 +339,9 @@ class Checker:
         """The order is total, and pages of two show each item once."""
         now = self.world.now()
         with self.world.database.read() as tx:
-            whole = listing.rows(tx, listing.Filters(), now, limit=100)
+            whole = listing.rows(tx, Filters(), now, limit=100)
             after, paged = None, []
-            while page := listing.rows(tx, listing.Filters(), now, limit=2, after=after):
+            while page := listing.rows(tx, Filters(), now, limit=2, after=after):
                 paged += page
                 after = page[-1]["key"]
         assert [r["id"] for r in paged] == [r["id"] for r in whole], "I15: pages differ from the list"

@@ -19,7 +19,7 @@ from triage.domain.finding import PriorityClass
 from triage.domain.priority import ItemFacts, OrderedPriority, Policy, prioritize, sort_key
 from triage.store import alerts, listing, policies, reading, registration, run_queue, schema, worklist
 from triage.store.database import Database
-from triage.store.listing import Filters
+from triage.store.narrowing import STATES, Filters
 from triage.workflow.read import claims, reported
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -137,7 +137,7 @@ def test_a_constancy_study_stands_on_no_list(any_database: Database) -> None:
         priority = prioritize(ItemFacts(arrived_at=NOON), (), Policy(), 0)
         worklist.ensure_item(tx, told.study_id, priority, OrderedPriority.STAT, NOON)
     with any_database.read() as tx:
-        assert listing.rows(tx, Filters(states=listing.STATES), NOON, limit=5) == []
+        assert listing.rows(tx, Filters(states=STATES), NOON, limit=5) == []
         assert listing.total(tx, Filters(), NOON) == 0
         assert worklist.ranks(tx, NOON) == {}
         assert reading.tab_counts(tx, NOON)["all"] == 0

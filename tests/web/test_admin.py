@@ -8,7 +8,7 @@ from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
 from triage.store import audit, policies, releases, users
-from triage.store.listing import OF_TABS, SORTS
+from triage.store.narrowing import OF_TABS, SORTS
 
 
 def test_a_policy_is_tried_applied_and_restored_through_the_api(signed_in: SignedIn, sown: Sown) -> None:

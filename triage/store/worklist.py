@@ -39,7 +39,9 @@ def waiting() -> ColumnElement[bool]:
     return and_(worklist_item.c.constancy.is_(False), worklist_item.c.state.in_(states))
 
 
-def order_group(class_column: ColumnElement[Any], now: datetime) -> ColumnElement[int]:
+def order_group(
+    class_column: ColumnElement[Any], now: datetime | ColumnElement[datetime]
+) -> ColumnElement[int]:
     """0 critical, 1 high or overdue, 2 elevated, 3 routine: an item past its bound counts as high."""
     overdue = and_(worklist_item.c.bound_at < now, class_column < HIGH)
     return case((overdue, literal(CRITICAL - HIGH)), else_=CRITICAL - class_column)

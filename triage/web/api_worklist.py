@@ -14,7 +14,7 @@ from triage.domain.finding import PriorityClass
 from triage.hl7.fhir.cast import Kind
 from triage.store import listing, studies, users
 from triage.store.events import last_event_id
-from triage.store.listing import NAMING, READING_ORDER, Filters, Sort
+from triage.store.narrowing import NAMING, READING_ORDER, Filters, Sort
 from triage.store.worklist import OPEN_STATES
 from triage.web import shapes
 from triage.web.context import Call, Route, stamp
@@ -55,7 +55,7 @@ def page_of_list(
 ) -> dict[str, Any]:
     """One page in the shape of the contract: items, next, total, hidden_critical, degraded."""
     read_only_since = call.web.database.read_only_since
-    key = ("page", repr(filters), sort, limit, cursor, read_only_since)  # a refused act asks again at once
+    key = ("page", filters, sort, limit, cursor, read_only_since)  # a refused act asks again at once
     return call.web.shared.get(
         key, last_event_id(call.tx), call.now, lambda: _page(call, filters, limit, cursor, sort)
     )

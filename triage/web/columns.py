@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from triage.store.listing import SORTS
+from triage.store.narrowing import SORTS
 from triage.web.language import N_
 
 WIDTH_MIN, WIDTH_MAX = 24, 600  # px that a person may give a column

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from triage.store import alerts, reading, users
 from triage.store.events import last_event_id
-from triage.store.listing import Filters, Sort
+from triage.store.narrowing import Filters, Sort
 from triage.store.worklist import OPEN_STATES
 from triage.web import answers, columns, figures, language, present, shapes
 from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list, search_texts, to_the_minute
@@ -89,7 +89,7 @@ def _drawn(call: Call, query: ListQuery) -> Drawn:
     key = (
         "drawn",
         language.current(),
-        repr(filters),
+        filters,
         query.model_dump_json(),
         call.web.database.read_only_since,
     )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from triage.store import listing, oncall, reading, run_queue
-from triage.store.listing import Filters
+from triage.store.narrowing import Filters
 from triage.web import columns, present
 from triage.web.context import Call
 from triage.web.language import _, ngettext

@@ -16,7 +16,8 @@ from triage.domain.finding import FINDING_CODES, Finding, Mode, PriorityClass, a
 from triage.domain.priority import overdue_reason
 from triage.domain.suitability import SENTENCES, ReasonCode
 from triage.store import listing, reading, run_queue, worklist
-from triage.store.listing import SORTS, Key, Sort
+from triage.store.listing import Key
+from triage.store.narrowing import SORTS, Sort
 from triage.web.context import Call, stamp
 from triage.workflow.health import LATE_RUN
 

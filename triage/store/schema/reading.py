@@ -67,6 +67,13 @@ worklist_item = Table(
         sqlite_where=text("constancy IS 0 AND state IN ('arriving', 'to_read', 'claimed')"),
         postgresql_where=text("constancy IS false AND state IN ('arriving', 'to_read', 'claimed')"),
     ),
+    # Tab All counts them: not one row is looked at.
+    Index(
+        "worklist_item_every",
+        "id",
+        sqlite_where=text("constancy IS 0"),
+        postgresql_where=text("constancy IS false"),
+    ),
     # The hourly cap's question.
     Index(
         "worklist_item_raised",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from triage.store.listing import OF_TABS, SORTS
+from triage.store.narrowing import OF_TABS, SORTS
 from triage.web.models.base import AlertStateWord, ClassWord, ItemState, Part, Request, RunStateWord, Time
 
 
