@@ -43,7 +43,7 @@ STATES = (
 REFUSING = (
     *(
         f"workflow/{name}.py"
-        for name in ("read", "bulk", "activation", "policy", "accounts", "peering", "messages")
+        for name in ("read/*", "bulk", "activation", "policy", "accounts", "peering", "messages")
     ),
     *(
         f"web/{name}.py"

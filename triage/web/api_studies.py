@@ -156,7 +156,7 @@ def report(call: Call, uid: str) -> dict[str, Any]:
 
 
 def note_overlay(call: Call, uid: str) -> dict[str, Any]:
-    """The reader switched the outline on; allowed in overlay mode alone, and audited (ux 5.9)."""
+    """The reader switched the outline on; allowed in overlay mode alone, and audited."""
     if Mode(call.web.settings.mode) is not Mode.OVERLAY and not call.who.may_see_inside:
         raise Refused("overlay is not enabled here: this site runs in triage-only mode")
     one_item(call, uid)

@@ -99,7 +99,7 @@ def tell_hub(call: Call, kind: Kind, study_id: int) -> None:
 
 
 def keep_search(call: Call) -> dict[str, str]:
-    """Keep a search text here under a key: what names a patient stands in no URL and no access log (ux 5.5)."""
+    """Keep a search text here under a key: what names a patient stands in no URL and no access log."""
     body: SearchBody = call.body
     key = secrets.token_urlsafe(12)
     users.reserve_answer(call.tx, _SEARCH_PREFIX + key, users.digest(call.who.name), call.now)
@@ -171,7 +171,7 @@ def _since(call: Call, word: str) -> datetime | None:
 
 
 def act_on_many(call: Call) -> dict[str, Any]:
-    """Claim for somebody, release, raise or label up to 100 studies; each alone may be refused (ux 5.5)."""
+    """Claim for somebody, release, raise or label up to 100 studies; each alone may be refused."""
     body: BulkBody = call.body
     done, refused = bulk.act(
         call.tx, body.act, body.studies, call.who.name, call.now, to=body.to, priority_class=body.priority_class,

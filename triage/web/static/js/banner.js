@@ -5,7 +5,7 @@ import { span } from "./cell.js";
 import { tick } from "./time.js";
 import { t } from "./words.js";
 
-export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, later, list }) {
+export function makeBanner(slot, shout, { mayAct, keys, open, acknowledge, handover, later, list }) {
   let alerts = [];
   let announced = new Set();
   return {
@@ -40,17 +40,19 @@ export function makeBanner(slot, shout, { mayAct, open, acknowledge, handover, l
     if (alert.step) line.append(` · ${t("step %(n)s", { n: alert.step })}`);
     if (alert.assigned) line.append(` · ${t("handed to %(who)s", { who: alert.assigned })}`);
     box.append(line);
-    if (alerts.length > 1) box.append(button(t("+%(n)s more (L)", { n: alerts.length - 1 }), list));
+    if (alerts.length > 1) box.append(button(t("+%(n)s more", { n: alerts.length - 1 }), list, keys.alerts));
     if (!alert.drill) box.append(button(t("Open"), () => open(alert)));
     if (mayAct) {
-      box.append(button(t("Acknowledge X"), () => acknowledge(alert)), button(t("Hand over E"), () => handover(alert)));
+      box.append(button(t("Acknowledge"), () => acknowledge(alert), keys.acknowledge), button(t("Hand over"), () => handover(alert), keys.handover));
       if (alert.may_later) box.append(button(t("Later"), () => later(alert)));
     }
     slot.replaceChildren(box);
   }
 
-  function button(words, run) {
+  /** With its key, as this person has chosen it. */
+  function button(words, run, key) {
     const made = span("button", words);
+    if (key) made.append(" ", span("kbd", key.toUpperCase()));
     made.addEventListener("click", run);
     return made;
   }

@@ -41,7 +41,7 @@ const age = { stale: false, old: false, offline: false };
 const afterAct = () => { refetch(); panel.refresh().catch(dialog.tell); }; // feedback changes no row, but the history
 const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), known, stale: () => age.old || age.offline });
 const banner = makeBanner($("banner"), $("shout"), {
-  mayAct: known.mayAlert, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
+  mayAct: known.mayAlert, keys: known.singleKeys ? known.keys : {}, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
 });
 const leases = makeLeases({ known, rows: () => list.rows, openUid: () => panel.uid, keep: acts.keep });
