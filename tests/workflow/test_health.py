@@ -101,8 +101,23 @@ def test_a_disk_that_is_nearly_full_and_a_home_that_is_gone_are_red(desk: Desk, 
     assert not found(desk, gone)["disk"]["ok"]
 
 
-def test_an_archive_that_does_not_give_a_series_is_red_for_a_day(desk: Desk, tmp_path: Path) -> None:
+def test_an_archive_that_does_not_answer_is_red_and_says_how_to_look(desk: Desk, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, pull=({"name": "main", "peer": "pacs"},))  # type: ignore[arg-type]
+    never = found(desk, settings)["pull main"]
+    assert not never["ok"] and never["detail"] == "has not answered yet: triage echo pacs"
+    with desk.database.write() as tx:
+        pulls.move_cursor(tx, "main", NOON)
+    assert found(desk, settings, timedelta(minutes=9))["pull main"]["detail"] == "nothing fails"
+    silent = found(desk, settings, timedelta(minutes=11))["pull main"]
+    assert not silent["ok"] and silent["detail"].startswith("has not answered since 12:00 UTC")
+
+
+def test_an_archive_that_gives_no_series_is_red_and_of_one_among_others_it_is_told(
+    desk: Desk, tmp_path: Path
+) -> None:
     settings = Settings(home=tmp_path, pull=({"name": "main", "peer": "PACS"},))  # type: ignore[arg-type]
+    with desk.database.write() as tx:
+        pulls.move_cursor(tx, "main", NOON)
     assert found(desk, settings)["pull main"]["detail"] == "nothing fails"
     with desk.database.write() as tx:
         pulls.want(tx, "main", "1.2", "1.2.3", NOON, modality="CT", instances=10, prior=False)
@@ -113,8 +128,16 @@ def test_an_archive_that_does_not_give_a_series_is_red_for_a_day(desk: Desk, tmp
     with desk.database.write() as tx:
         pulls.not_fetched(tx, row["id"], "no association", None)
     lost = found(desk, settings)["pull main"]
-    assert not lost["ok"] and lost["detail"] == "1 series were given up"
-    assert found(desk, settings, timedelta(days=2))["pull main"]["ok"]
+    assert not lost["ok"] and lost["detail"] == "1 series were given up, last for: no association"
+    with desk.database.write() as tx:
+        pulls.want(tx, "main", "1.3", "1.3.3", NOON, modality="CT", instances=10, prior=False)
+        (row,) = pulls.wanted(tx, "main", NOON)
+        pulls.fetched(tx, row["id"], 10)
+    told = found(desk, settings)["pull main"]
+    assert told["ok"] and told["detail"] == lost["detail"]
+    with desk.database.write() as tx:
+        pulls.move_cursor(tx, "main", NOON + timedelta(days=2))
+    assert found(desk, settings, timedelta(days=2))["pull main"]["detail"] == "nothing fails"
 
 
 def test_a_study_that_should_have_gone_days_ago_is_red(desk: Desk, settings: Settings) -> None:

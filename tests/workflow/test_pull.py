@@ -316,3 +316,15 @@ def test_who_does_not_lead_asks_no_archive() -> None:
     thread.stopping.set()
     thread.join(20)
     assert turns.taken == 0
+
+
+def test_who_comes_to_lead_asks_at_once_and_not_an_interval_later() -> None:
+    turns = Turns()
+    turns.pull = turns.pull.model_copy(update={"interval_seconds": 3_600.0})
+    answers = iter([False])
+    thread = PullThread(turns, lambda: next(answers, True))  # type: ignore[arg-type]
+    thread.start()
+    assert turns.enough.wait(20)
+    thread.stopping.set()
+    thread.join(20)
+    assert not thread.is_alive()

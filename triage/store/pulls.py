@@ -95,3 +95,11 @@ def failing(tx: Connection) -> list[dict[str, Any]]:
     """Series that an archive does not give."""
     query = select(pull_series).where(or_(pull_series.c.state == "failed", pull_series.c.attempts > 0))
     return [dict(r) for r in tx.execute(query.where(pull_series.c.state != "done").limit(100)).mappings()]
+
+
+def any_fetched(tx: Connection, source: str, since: datetime) -> bool:
+    """Has the archive given any of the series that were due since then?"""
+    query = select(pull_series.c.id).where(
+        pull_series.c.source == source, pull_series.c.state == "done", pull_series.c.next_attempt_at > since
+    )
+    return tx.execute(query.limit(1)).first() is not None

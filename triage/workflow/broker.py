@@ -16,6 +16,7 @@ from pathlib import Path
 from triage.log import get_logger
 
 log = get_logger()
+LOG = "broker.log"  # its advice on kernel settings is not what a start of ours should begin with
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def private_broker(home: Path) -> Broker:
     command = (
         binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600", "--save", "",
         "--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction", "--dir", str(folder),
-        "--loglevel", "warning", "--daemonize", "no",
+        "--loglevel", "warning", "--logfile", str(home.resolve() / LOG), "--daemonize", "no",
     )  # fmt: skip
     return Broker(f"redis+socket://{socket}", command, folder)
 

@@ -19,7 +19,8 @@ SILENT = timedelta(seconds=30)
 LATE_RUN = timedelta(minutes=5)
 LATE_OUTPUT = timedelta(hours=1)
 LATE_REMOVAL = timedelta(days=2)  # the scheduler removes every hour
-PULL_SHOWN = timedelta(days=1)  # a series that was given up makes it red for so long
+PULL_SHOWN = timedelta(days=1)  # a series that was given up is told for so long
+PULL_SILENT = timedelta(minutes=10)  # or three intervals
 LATE_DELIVERY = timedelta(minutes=5)  # standards 7.3: operators hear of it by then
 
 
@@ -130,18 +131,31 @@ def _outputs(tx: Connection, now: datetime) -> dict[str, Any]:
 
 
 def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    """Archives that we fetch from: red for a day when a series was given up; what is tried again stands in the words."""
+    """Archives that we fetch from: red when one does not answer, or gives no series at all.
+
+    A series among others that was given up stands in the words: no watch need be called at night for it.
+    """
     found = []
     failing = pulls.failing(tx) if settings.pull else []
     for pull in settings.pull:
         rows = [r for r in failing if r["source"] == pull.name]
         lost = [r for r in rows if r["state"] == "failed" and r["next_attempt_at"] > now - PULL_SHOWN]
         again = sum(r["state"] == "wanted" for r in rows)
-        words = [f"{len(lost)} series were given up"] if lost else []
+        asked_at = pulls.cursor(tx, pull.name)
+        silent = asked_at is None or now - asked_at > max(
+            PULL_SILENT, 3 * timedelta(seconds=pull.interval_seconds)
+        )
+        answered = f"has not answered since {asked_at:%H:%M} UTC" if asked_at else "has not answered yet"
+        mend = f"triage echo {pull.peer}" if pull.peer else "look at its url and token"
+        words = [f"{answered}: {mend}"] if silent else []
+        words += [f"{len(lost)} series were given up, last for: {lost[-1]['detail']}"] if lost else []
         words += [f"{again} series are tried again"] if again else []
-        since = min(r["next_attempt_at"] for r in lost).isoformat() if lost else None
-        detail = "; ".join(words) or "nothing fails"
-        found.append({"name": f"pull {pull.name}", "ok": not lost, "detail": detail, "since": since})
+        red = silent or (bool(lost) and not pulls.any_fetched(tx, pull.name, now - PULL_SHOWN))
+        since = min((r["next_attempt_at"] for r in lost), default=asked_at) if red else None
+        found.append(
+            {"name": f"pull {pull.name}", "ok": not red, "detail": "; ".join(words) or "nothing fails",
+             "since": since.isoformat() if since else None}
+        )  # fmt: skip
     return found
 
 

@@ -26,6 +26,7 @@ log = get_logger()
 GIVE_UP_AFTER = 8
 FIRST_WAIT = timedelta(seconds=30)
 PRIORS_MAX = 2  # the latest of a patient
+LOOK_SECONDS = 1.0  # how often one that may not ask looks whether it may
 
 
 def archive_of(settings: Settings, pull: PullSettings, database: Database) -> Archive:
@@ -183,11 +184,14 @@ class PullThread(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
-            if self._may_ask():
+            may_ask = self._may_ask()
+            if may_ask:
                 try:
                     self._puller.turn(lambda: not self.stopping.is_set())
                 except TriageError as error:
                     log.warning("archive.not_asked", name=self._puller.pull.name, error=str(error))
                 except Exception:
                     log.error("pull.failed", name=self._puller.pull.name, exc_info=True)
-            self.stopping.wait(self._puller.pull.interval_seconds)
+            # Who has just come to lead need not wait a whole interval for the first look.
+            interval = self._puller.pull.interval_seconds
+            self.stopping.wait(interval if may_ask else min(interval, LOOK_SECONDS))
