@@ -131,6 +131,18 @@ def test_the_puller_has_dcmqrscp_move_to_our_receiver(database: Database, tmp_pa
         assert pulls.wanted(tx, "pacs", desk.clock()) == []
 
 
+def test_an_archive_that_does_not_know_us_is_told_apart_and_the_error_says_what_to_enter(
+    dcmqrscp: Shelf,
+) -> None:
+    stranger = Dimse(
+        host="127.0.0.1", port=dcmqrscp.dicom_port, calling="NEWCOMER", called="ARCHIVE", method="cmove"
+    )
+    (found,) = stranger.studies(date(2026, 3, 11), date(2026, 3, 12), modality="CT")
+    (series,) = stranger.series(found.study_instance_uid)
+    with pytest.raises(Unavailable, match=r"A801.*it does not know where NEWCOMER is: enter our host"):
+        stranger.fetch(series, lambda _: None)
+
+
 def test_dcmtk_finds_gets_and_moves_what_we_sent(dcmqrscp: Shelf, tmp_path: Path) -> None:
     """findscu, getscu and movescu as a foreign reader of an archive that our sender filled."""
     hospital = Hospital(tmp_path)

@@ -23,6 +23,16 @@ from triage.domain.study import CR, CT, CT_CLASSES, DX_FOR_PRESENTATION, DX_FOR_
 
 _STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 FIND, MOVE, GET = (f"{_STUDY_ROOT}.{n}" for n in (1, 2, 3))
+# Statuses of C-MOVE and C-GET (PS3.4 C.4.2.1.5, C.4.3.1.4) that an administrator can do something about.
+_WHY = {
+    0x0000: "it found nothing, though it had named the series",
+    0x0122: "it does not offer this service: try another method",
+    0x0124: "it does not let {ours} do this: its rights are set at {theirs}",
+    0xA701: "it has no memory to count the images: see its log",
+    0xA702: "it could not send: does it reach our DICOM port, and is {theirs} a peer here?",
+    0xA801: "it does not know where {ours} is: enter our host and DICOM port at {theirs}, or use cget",
+    0xB000: "some images did not come through: see its log and ours",
+}
 _PENDING = (0xFF00, 0xFF01)
 MOST_STUDIES = 5_000  # of one question; more says that the window is too long
 _FETCHED_CLASSES = (
@@ -178,7 +188,10 @@ class Dimse:
             if status.Status == 0 and completed:
                 return completed
             # All counts 0 with success says that nothing matched (standards 2.3).
-            raise Unavailable(f"{self.called}: status {status.Status:04X}, {completed} sent, {failed} failed")
+            why = _WHY.get(status.Status, "see its log").format(ours=self.calling, theirs=self.called)
+            raise Unavailable(
+                f"{self.called}: status {status.Status:04X}, {completed} sent, {failed} failed; {why}"
+            )
         raise Unavailable(f"{self.called} ended without an answer")
 
     def _associate(
