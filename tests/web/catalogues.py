@@ -9,7 +9,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +66,7 @@ def server_texts() -> Catalog:
         found.add(message, locations=[(file, line)])
     for text in (
         *reasons(),
+        *details(),
         *SENTENCES.values(),
         *(c.display for c in FINDING_CODES.values()),
         *STATES,
@@ -83,16 +84,42 @@ SAYING = ("Refused", "Unusable", "Answer", "Verdict")
 
 def reasons(*, with_values: bool = False) -> list[str]:
     """What the messages page tells of a message: texts as they stand, or those around values, each value as {}."""
+    return _texts_of(MESSAGING, with_values, _reason)
+
+
+def _reason(call: ast.Call) -> list[ast.expr]:
+    if getattr(call.func, "id", "") not in SAYING:
+        return []
+    return [*call.args, *(k.value for k in call.keywords if k.arg == "reason")]
+
+
+def details(*, with_values: bool = False) -> list[str]:
+    """Why an input is not analysed, and what a Run notes, in the same two kinds."""
+    return _texts_of(
+        ("domain/*.py", "detectors/**/*.py", "dicom/**/*.py", "workflow/complete.py"), with_values, _detail
+    )
+
+
+def _detail(call: ast.Call) -> list[ast.expr]:
+    name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    if name in ("NotSuitable", "NotSuitableError"):
+        return call.args[1:]
+    notes = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "notes"
+    return call.args if notes and name == "append" else []
+
+
+def _texts_of(
+    patterns: Sequence[str], with_values: bool, said_by: Callable[[ast.Call], list[ast.expr]]
+) -> list[str]:
     found = set()
-    for file in (f for pattern in MESSAGING for f in PACKAGE.glob(pattern)):
+    for file in (f for pattern in patterns for f in PACKAGE.glob(pattern)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SAYING:
-                for said in (*node.args, *(k.value for k in node.keywords if k.arg == "reason")):
-                    if isinstance(said, ast.JoinedStr) and with_values:
-                        parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in said.values)
-                        found.add("".join(map(str, parts)))
-                    elif isinstance(said, ast.Constant) and not with_values and " " in str(said.value):
-                        found.add(str(said.value))
+            for said in said_by(node) if isinstance(node, ast.Call) else []:
+                if isinstance(said, ast.JoinedStr) and with_values:
+                    parts = (p.value if isinstance(p, ast.Constant) else "{}" for p in said.values)
+                    found.add("".join(map(str, parts)))
+                elif isinstance(said, ast.Constant) and not with_values and " " in str(said.value):
+                    found.add(str(said.value))
     return sorted(found)
 
 

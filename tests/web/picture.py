@@ -80,7 +80,7 @@ def a_night(sown: Sown, film_digest: str) -> None:
         state="running",
     )
     add(patient="Boy^Tom", sex="M", age=12, location="ED", view="PA", minutes_ago=22,
-        reason=NotSuitable(ReasonCode.OUT_OF_AGE, "age 12, limit 18"))  # fmt: skip
+        reason=NotSuitable(ReasonCode.OUT_OF_AGE, "12 years, from 18"))  # fmt: skip
     add(patient="Okafor^Ada", age=38, location="OPD", view="PA", minutes_ago=52, description="Chest PA")
     add(patient="Novak^Petr", sex="M", age=62, location="Ward 4", minutes_ago=35, state="failed")
     add(patient="Sato^Yuki", age=49, modality="CT", view="", location="ED", minutes_ago=1, images=5, expected=312,

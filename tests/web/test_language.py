@@ -14,7 +14,7 @@ from tests.web import catalogues
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day
 from triage.store import users
-from triage.web.told import PATTERNS, told
+from triage.web.told import DETAILS, PATTERNS, told
 
 PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -127,6 +127,25 @@ def test_what_a_message_was_told_is_read_in_german(app: Flask) -> None:
             ("DiagnosticReport: no answer: ConnectionResetError", "DiagnosticReport: keine Antwort: ConnectionResetError"),
             ("AE their own words", "AE their own words"),
             ("", ""),
+        ):  # fmt: skip
+            assert told(english) == german
+
+
+def test_why_a_study_was_not_analysed_and_what_a_run_noted_is_read_in_german(app: Flask) -> None:
+    assert {PLACE.sub("{}", p) for p in DETAILS} == set(catalogues.details(with_values=True)), (
+        "triage/web/told.py names each text that holds a value"
+    )
+    with app.test_request_context(headers={"Accept-Language": "de"}):
+        for english, german in (
+            ("12 years, from 18", "12 Jahre, ab 18"),
+            ("5.0 mm, limit 3.0", "5.0 mm, höchstens 3.0"),
+            ("80 slices, quiet, gap in positions", "80 Schichten, es kam nichts mehr, Schichten fehlen"),
+            ("series 3 is read: thinner slices, inspiration", "Serie 3 wird gelesen: dünnere Schichten, Inspiration"),
+            ("4 slices of another kernel and matrix left out", "4 Schichten ausgelassen, verschieden in: Kernel und Matrix"),
+            ("2 images left out: image type SCREEN SAVE", "2 Bilder ausgelassen: Bildart SCREEN SAVE"),
+            ("no window, percentiles used", "kein Fenster, Perzentile verwendet"),
+            ("by the picture", "dem Bild nach"),
+            ("KNEE", "KNEE"),
         ):  # fmt: skip
             assert told(english) == german
 

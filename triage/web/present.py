@@ -22,7 +22,7 @@ from triage.web import columns
 from triage.web.context import web
 from triage.web.language import N_, _
 from triage.web.times import clock, hours, milliseconds, minute, moment
-from triage.web.told import told
+from triage.web.told import because, told
 
 SAFETY = N_("Research and demonstration software. Not a medical device. Not for clinical use.")
 Cell = dict[str, Any]
@@ -31,16 +31,6 @@ WORDS = {"critical": N_("CRITICAL"), "high": N_("HIGH"), "elevated": N_("ELEVATE
 NO_FLAG = N_("The detectors of this site raised no flag. That does not rule out disease.")
 REPORTS = {
     "": N_("no report"), "preliminary": N_("preliminary report"), "final": N_("final report"), "addendum": N_("addendum"),
-}  # fmt: skip
-BECAUSE = {
-    "film": N_("a film is one image"), "count met": N_("all images are here"),
-    "every listed instance is here": N_("all images are here"), "hard limit": N_("longest wait for images is over"),
-    "quiet, fewer than counted": N_("no more came, images are missing"),
-    "quiet, fewer than listed": N_("no more came, images are missing"),
-    "quiet after abort": N_("sending broke off, no more came"),
-    "quiet, gap in positions": N_("no more came, slices are missing"),
-    "no gap, association released": N_("sender has finished, no slice is missing"),
-    "quiet": N_("no more came"), "drill": N_("drill"),
 }  # fmt: skip
 # Characters that the column holds whole, and of a longer ID those that are always shown.
 ID_WHOLE, ID_END = 8, 6
@@ -206,12 +196,8 @@ def reason_text(code: str, detail: str) -> str:
         if code in ReasonCode.__members__
         else _(FAILURES.get(code, code.replace("_", " ")))
     )
-    return f"{sentence} ({detail})" if detail and sentence else sentence or detail
-
-
-def because(text: str) -> str:
-    """`count met`, `quiet, gap in positions`: why a series was taken as complete."""
-    return _(BECAUSE[text]) if text in BECAUSE else text or "–"
+    said = told(detail)
+    return f"{sentence} ({said})" if said and sentence else sentence or said
 
 
 def happened(moment_: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""What a message was told, in the reader's language. Its row keeps the English words of that moment, values filled in."""
+"""What a message was told, why a study was not analysed, what a Run noted: in the reader's language.
+
+A row keeps the English words of its moment, values filled in. What a codec says of damaged pixels stays as it came.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,59 @@ NOTES = (
     N_("result status O or I: nothing is reported yet"), N_("no study of this report is here yet"),
     N_("this very report is known"), N_("a priority that no table knows counts as routine"),
 )  # fmt: skip
+# Why an input is not analysed, in numbers (domain, detectors, dicom), and what a Run notes of what it read.
+DETAILS = (
+    N_("%(n)s years, from %(least)s"), N_("%(n)s mm, limit %(most)s"), N_("%(n)s mm apart, limit %(most)s"),
+    N_("%(n)s degrees, limit %(most)s"), N_("slices stand %(n)s degrees off axial"), N_("%(n)s slices, at least %(least)s"),
+    N_("%(n)s of %(all)s slices missing"), N_("%(n)s images at %(places)s places"), N_("%(n)s slices, %(why)s"),
+    N_("%(n)s slices without position, orientation or spacing"), N_("places %(n)s mm off a grid of %(step)s mm"),
+    N_("%(n)s and %(m)s slices of different %(what)s"), N_("%(n)s slices of %(rows)s x %(columns)s"),
+    N_("%(rows)s x %(columns)s pixels, at least %(least)s"), N_("%(rows)s x %(columns)s pixels, limit %(most)s"),
+    N_("%(rows)s x %(columns)s, limit %(most)s"), N_("%(rows)s x %(columns)s pixels"),
+    N_("pixels of %(rows)s x %(columns)s mm"), N_("ratio of sides above %(n)s"), N_("image type %(name)s"),
+    N_("rescale type %(name)s"), N_("transfer syntax %(name)s"), N_("%(n)s frames in one film"),
+    N_("more than %(n)s frames"), N_("%(n)s frames of %(size)s bytes"),
+    N_("%(n)s ml of lung in the images, at least %(least)s needed"),
+    N_("%(n)s slices of another %(what)s left out"), N_("%(n)s localizers left out"), N_("%(n)s duplicate slices dropped"),
+    N_("%(n)s acquisitions of the same places, the latest taken"),
+    N_("%(n)s slices of acquisitions of a part of it left out"), N_("places up to %(n)s mm off an even grid"),
+    N_("gantry tilt %(n)s degrees corrected"),
+    N_("%(n)s candidates under %(size)s mm are not listed"), N_("%(code)s: part of the lungs only, cut at the %(end)s"),
+    N_("rotated by %(n)s degrees to stand upright"),
+)  # fmt: skip
+# Which series is read, and what of it is not (domain/eligibility, domain/odd_images).
+CHOICES = (
+    N_("series %(n)s is read: %(better)s"), N_("another series is read: %(better)s"),
+    N_("%(n)s images left out: %(why)s"), N_("%(one)s and %(other)s"),
+)  # fmt: skip
+# Words that stand in these, and details that come from a table.
+WORDS = (
+    N_("thinner slices"), N_("original axial images"), N_("the whole chest"), N_("inspiration"), N_("no projection"),
+    N_("a kernel that the detector prefers"), N_("more slices"), N_("the lower number"), N_("base"), N_("apex"),
+    N_("orientation"), N_("kernel"), N_("matrix"), N_("pixel spacing"), N_("frame of reference"),
+    N_("no place and no rescale"), N_("by the picture"), N_("not a radiograph"), N_("several pictures in one"),
+)  # fmt: skip
+BECAUSE = {
+    "film": N_("a film is one image"), "count met": N_("all images are here"),
+    "every listed instance is here": N_("all images are here"), "hard limit": N_("longest wait for images is over"),
+    "quiet, fewer than counted": N_("no more came, images are missing"),
+    "quiet, fewer than listed": N_("no more came, images are missing"),
+    "quiet after abort": N_("sending broke off, no more came"),
+    "quiet, gap in positions": N_("no more came, slices are missing"),
+    "no gap, association released": N_("sender has finished, no slice is missing"),
+    "quiet": N_("no more came"), "drill": N_("drill"),
+}  # fmt: skip
 
 
 def _as_regex(pattern: str) -> re.Pattern[str]:
-    words = re.split(r"%\((\w+)\)s", pattern)  # words and names in turn
-    return re.compile("".join(f"(?P<{w}>.+)" if n % 2 else re.escape(w) for n, w in enumerate(words)))
+    words = re.split(r"%\((\w+)\)s", pattern)  # words and names in turn; %(n)s is a number
+    kinds = {"n": r"-?[\d.]+"}
+    return re.compile(
+        "".join(f"(?P<{w}>{kinds.get(w, '.+')})" if n % 2 else re.escape(w) for n, w in enumerate(words))
+    )
 
 
-_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH)}
+_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH, *DETAILS, *CHOICES[:-1])}
 
 
 def told(text: str) -> str:
@@ -47,6 +95,21 @@ def told(text: str) -> str:
     for regex, pattern in _BY_REGEX.items():
         found = regex.fullmatch(text)
         if found:
-            return _(pattern, **found.groupdict())
+            return _(pattern, **{name: _value(value) for name, value in found.groupdict().items()})
     kind, colon, rest = text.partition(": ")  # a FHIR route says for which resource
     return f"{kind}: {told(rest)}" if colon and kind.isalpha() else text
+
+
+def _value(text: str) -> str:
+    """A value that is a word of ours, or some of them; anything else stays as it is."""
+    if text in BECAUSE:
+        return because(text)
+    one, _and, other = text.partition(" and ")
+    if one in WORDS and other in WORDS:
+        return _(CHOICES[-1], one=_(one), other=_(other))
+    return ", ".join(told(w) if w in WORDS or w.startswith("image type ") else w for w in text.split(", "))
+
+
+def because(text: str) -> str:
+    """`count met`, `quiet, gap in positions`: why a series was taken as complete."""
+    return _(BECAUSE[text]) if text in BECAUSE else text or "–"
