@@ -72,6 +72,9 @@ class DicomSettings(_Table):
     worklist: str = (
         ""  # name of the peer whose Modality Worklist is asked for orders that nobody told us; "": none
     )
+    rejection_notes_from: tuple[
+        str, ...
+    ] = ()  # AE titles (of STOW: a token's name; FOLDER; a pull's peer) whose notes count; []: of all who may send
     commitment_port: Port = (
         0  # where peers may bring reports of storage commitment by a call of their own; 0: nowhere
     )

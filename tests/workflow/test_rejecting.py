@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,20 @@ def told(desk: Desk, delivery_id: int) -> None:
     """Its peer may have the message."""
     with desk.database.write() as tx:
         tx.execute(update(delivery).where(delivery.c.id == delivery_id).values(payload=b"MSH|"))
+
+
+def test_a_note_of_a_sender_that_may_not_reject_changes_nothing_and_stands_in_the_audit(post: Post) -> None:
+    desk = post.desk
+    desk.flagged(a_finding("pneumothorax", 0.95))
+    desk.site = replace(desk.site, rejection_notes_from=("ARCHIVE",))
+    post.bring(WRONG_ENTRY, uid(1, 1, 1))
+    assert desk.item()["state"] == "to_read"
+    with desk.database.read() as tx:
+        (said,) = [e for e in audit.events(tx) if e["act"] == "security.rejection_refused"]
+        assert said["actor"] == "dicom:PACS" and rejections.unread(tx) == []
+    desk.site = replace(desk.site, rejection_notes_from=("ARCHIVE", "PACS"))
+    post.bring(WRONG_ENTRY, uid(1, 1, 1), number=2)
+    assert desk.item()["state"] == "withdrawn"
 
 
 def test_a_note_and_its_object_may_come_twice(post: Post) -> None:

@@ -51,9 +51,21 @@ def read_notes(
         with database.write() as tx:
             if said is None:
                 rejections.settle(tx, note["id"], state="none")
+            elif site.rejection_notes_from and note["said_by"] not in site.rejection_notes_from:
+                _pass_over(tx, note, said, clock())
             else:
                 wake += take_note(tx, note, said, site, ids, clock())
     return wake
+
+
+def _pass_over(tx: Connection, note: Mapping[str, Any], said: Rejection, now: datetime) -> None:
+    """Its sender may not take images away: they stay in use, and the trail says that somebody tried."""
+    rejections.settle(tx, note["id"], state="none")
+    audit.append(
+        tx, now, f"dicom:{note['said_by']}", "security.rejection_refused", "study", said.study_instance_uid,
+        {"note": note["sop_instance_uid"], "reason": said.reason.value},
+    )  # fmt: skip
+    log.warning("rejection.refused", peer=note["said_by"], fix="[dicom] rejection_notes_from names who may")
 
 
 def reject_at_once(

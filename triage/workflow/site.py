@@ -22,6 +22,7 @@ class Site:
     mode: Mode = Mode.TRIAGE_ONLY
     detectors: tuple[str, ...] = ("chest_xray", "lung_nodule")
     ladder: tuple[Rung, ...] = (Rung(timedelta(0), ()),)
+    rejection_notes_from: tuple[str, ...] = ()  # whose notes count; (): of all who may send
 
 
 def site_of(settings: Settings) -> Site:
@@ -38,6 +39,7 @@ def site_of(settings: Settings) -> Site:
         mode=Mode(settings.mode),
         detectors=settings.detectors,
         ladder=rungs,
+        rejection_notes_from=settings.dicom.rejection_notes_from,
     )
 
 
