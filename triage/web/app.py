@@ -52,11 +52,11 @@ from triage.web import (
     oidc,
     openapi,
     pages,
-    present,
     problems,
     quality_pages,
     replay,
     text_pages,
+    wording,
 )
 from triage.web.context import Call, Clock, Route, Web
 from triage.web.problems import Denied
@@ -169,7 +169,7 @@ def create_app(
     app.after_request(_compressed)
     app.after_request(lambda response: _headers(response, settings))
     problems.install(app)
-    present.install(app)
+    wording.install(app)
     language.install(app)
     return app
 

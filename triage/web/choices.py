@@ -10,7 +10,7 @@ from triage.store import reading, users
 from triage.web.columns import Column
 from triage.web.context import Call
 from triage.web.language import N_, _
-from triage.web.present import REPORTS, WORDS
+from triage.web.wording import REPORTS, WORDS
 
 _KEPT_FOR = timedelta(seconds=10)
 Choices = list[tuple[str, str]]

@@ -13,7 +13,7 @@ from triage.store import alerts, reading, users
 from triage.store.events import last_event_id
 from triage.store.narrowing import Filters, Sort
 from triage.store.worklist import OPEN_STATES
-from triage.web import answers, columns, figures, language, present, shapes
+from triage.web import answers, columns, figures, language, present, shapes, wording
 from triage.web.api_worklist import EVERY_STATE, filters_of, page_of_list, search_texts, to_the_minute
 from triage.web.context import Call, stamp
 from triage.web.language import _
@@ -170,8 +170,8 @@ def banner(call: Call, *, put_off: bool = False) -> list[dict[str, Any]]:
 
 def _banner(row: dict[str, Any]) -> dict[str, Any]:
     alert = shapes.alert(row)
-    finding = _("suspected %(finding)s", finding=present.finding(alert["finding"]))
-    name = f"{present.person(row['patient_name'])}  {present.sex_age(alert['patient'])}"
+    finding = _("suspected %(finding)s", finding=wording.finding(alert["finding"]))
+    name = f"{wording.person(row['patient_name'])}  {wording.sex_age(alert['patient'])}"
     return {
         "id": alert["id"],
         "uid": alert["study_uid"],

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response, make_response, render_template
 
 from triage.store import audit
-from triage.web import columns, present
+from triage.web import columns, present, wording
 from triage.web.context import Call
 from triage.web.times import iso, local
 
@@ -62,13 +62,13 @@ def to_csv(items: Sequence[Mapping[str, Any]]) -> bytes:
 def _values(i: Mapping[str, Any]) -> list[Any]:
     ai, alert, patient = present.ai(i), i["alert"], i["patient"]
     return [
-        i["rank"], i["priority_class"], "; ".join(present.reason_words(r) for r in i["reasons"]), iso(i["due_at"]),
-        iso(i["acquired_at"]), iso(i["arrived_at"]), present.person(patient["name"]), patient["sex"],
+        i["rank"], i["priority_class"], "; ".join(wording.reason_words(r) for r in i["reasons"]), iso(i["due_at"]),
+        iso(i["acquired_at"]), iso(i["arrived_at"]), wording.person(patient["name"]), patient["sex"],
         patient["age_years"], patient["id"], patient["issuer"], i["accession_number"], i["modality"], i["body_part"],
         i["view"], i["description"], i["location"], i["site"], i["ordered_priority"],
         f"{ai['w']} {ai.get('t', '')}".strip(), i["images"]["received"], i["images"]["expected"], i["claimed_by"],
         iso(i["claimed_until"]), "" if alert is None else f"{alert['state']} {alert['step']}",
-        i["sender"], iso(i["received_at"]), present.person(i["referrer"]), i["report_state"], i["label"],
+        i["sender"], iso(i["received_at"]), wording.person(i["referrer"]), i["report_state"], i["label"],
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from triage.store import listing, oncall, reading, run_queue
 from triage.store.narrowing import Filters
-from triage.web import columns, present
+from triage.web import columns, wording
 from triage.web.context import Call
 from triage.web.language import _, ngettext
 from triage.web.times import clock
@@ -83,7 +83,7 @@ def _models_down(call: Call) -> list[dict[str, str]]:
     for detector, count, oldest in run_queue.waiting_by_detector(call.tx):
         if call.now - oldest > LATE_RUN:
             waits = ngettext("%(n)s study waits.", "%(n)s studies wait.", count)
-            text = _("%(model)s: no answer since %(at)s.", model=present.release(detector), at=clock(oldest))
+            text = _("%(model)s: no answer since %(at)s.", model=wording.release(detector), at=clock(oldest))
             order = _("Order: ordered priority, waiting time and what was analysed before.")
             found.append({"kind": "stale", "text": f"{text} {waits} {order}"})
     return found

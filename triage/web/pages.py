@@ -18,6 +18,7 @@ from triage.web import (
     export,
     present,
     shapes,
+    wording,
 )
 from triage.web.context import PUBLIC, SIGNED_IN, Call, Route, stamp
 from triage.web.keys import table_for
@@ -65,8 +66,8 @@ def _known(call: Call) -> dict[str, Any]:
         "mayAct": call.who.may("worklist:act"),
         "mayAlert": call.who.may("alerts:act"),
         "mayShare": call.who.role in ("lead", "admin"),
-        "chips": [[c, _(present.CHIP_WORDS[c])] for c in CHIPS],
-        "missed": present.flaggable(),
+        "chips": [[c, _(wording.CHIP_WORDS[c])] for c in CHIPS],
+        "missed": wording.flaggable(),
         "colleagues": colleagues(call),
         "names": drawn.display_names(call),
         "takeOver": [_(w) for w in TAKE_OVER_WORDS],
@@ -91,10 +92,10 @@ def _panel(call: Call, uid: str) -> dict[str, Any]:
         "uid": uid,
         "row": present.row(study["item"], call.who.name, names, call.now),
         "names": names,
-        "terms": [r | {"words": present.reason_words(r)} for r in study["item"]["reasons"]],
+        "terms": [r | {"words": wording.reason_words(r)} for r in study["item"]["reasons"]],
         "bound": study["item"]["bound_at"],
         "open_alerts": [a for a in study["alerts"] if a["state"] in alerts.UNANSWERED],
-        "flags": [f | {"words": present.finding(f["name"])} for f in study["findings"] if f["actionable"]],
+        "flags": [f | {"words": wording.finding(f["name"])} for f in study["findings"] if f["actionable"]],
     }
 
 

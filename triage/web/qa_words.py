@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from triage.domain.finding import FINDING_CODES
 from triage.qa.page import SENTENCES_BY_CODE, duration, percent
-from triage.web import present
+from triage.web import wording
 from triage.web.language import _, current
 
 _NODE = re.compile(r">([^<>]+)<")
@@ -59,11 +59,11 @@ def _code(text: str) -> str | None:
         return _(FINDING_CODES[text].display)
     if text in SENTENCES_BY_CODE:
         return _(SENTENCES_BY_CODE[text])
-    if text in present.CHIP_WORDS:
-        return _(present.CHIP_WORDS[text])
+    if text in wording.CHIP_WORDS:
+        return _(wording.CHIP_WORDS[text])
     name, space, rest = text.partition(" ")
-    if name in present.DETECTORS:
-        return _(present.DETECTORS[name]) + space + words(rest)
+    if name in wording.DETECTORS:
+        return _(wording.DETECTORS[name]) + space + words(rest)
     return None
 
 

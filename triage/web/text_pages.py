@@ -12,7 +12,7 @@ from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
 from triage.store import alerts, audit, deliveries, events, reading, releases
-from triage.web import admin, auth, present, shapes
+from triage.web import admin, auth, shapes, wording
 from triage.web.context import Call, Route, stamp
 from triage.web.drawn import banner, display_names
 from triage.web.language import N_, _
@@ -83,8 +83,8 @@ def _cards(call: Call) -> list[dict[str, Any]]:
         cards.append(
             said[row["id"]]
             | {
-                "initials": _("DRILL") if row["drill"] else present.initials(row["patient_name"]),
-                "sex_age": "" if row["drill"] else present.sex_age(patient),
+                "initials": _("DRILL") if row["drill"] else wording.initials(row["patient_name"]),
+                "sex_age": "" if row["drill"] else wording.sex_age(patient),
                 "last_four": row["patient_code"][-4:],
                 "waiting": hours((call.now - (row["acquired_at"] or row["raised_at"])).total_seconds()),
                 "raised": stamp(row["raised_at"]),
@@ -100,7 +100,7 @@ def _past(call: Call) -> list[dict[str, Any]]:
     return [
         shapes.alert(r)
         | {
-            "name": present.person(r["patient_name"]),
+            "name": wording.person(r["patient_name"]),
             "by": names.get(r["acknowledged_by"], r["acknowledged_by"]),
             "minutes": None
             if r["acknowledged_at"] is None

@@ -90,7 +90,7 @@ _BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH, *DETAILS, *CHOICES[:-
 def told(text: str) -> str:
     """`text` in the reader's language; a peer's own words stay as they came."""
     said = _(text)
-    if said != text:
+    if said != text or not text:
         return said
     for regex, pattern in _BY_REGEX.items():
         found = regex.fullmatch(text)
