@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from tests.dicom import builders
-from triage.dicom.header import ObjectMismatch, age_years, read_frame_headers, read_header, tolerant_date
+from triage.dicom.dates import age_years, tolerant_date
+from triage.dicom.header import ObjectMismatch, read_frame_headers, read_header
 from triage.domain.errors import Refused, TriageError
 from triage.domain.study import InstanceHeader
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tests.dicom import wire
 from triage.dicom.elements import read_part10
-from triage.dicom.header import WANTED
+from triage.dicom.header_values import WANTED
 from triage.dicom.services import SERVED
 from triage.dicom.upper.association import Association, Provider
 from triage.dicom.upper.command import read_command, response_to

@@ -124,7 +124,7 @@ def test_an_archive_that_gives_no_series_is_red_and_of_one_among_others_it_is_to
         (row,) = pulls.wanted(tx, "main", NOON)
         pulls.not_fetched(tx, row["id"], "no association", NOON + timedelta(minutes=1))
     again = found(desk, settings)["pull main"]
-    assert again["ok"] and again["detail"] == "1 series are tried again"
+    assert again["ok"] and again["detail"] == "1 series are tried again, last for: no association"
     with desk.database.write() as tx:
         pulls.not_fetched(tx, row["id"], "no association", None)
     lost = found(desk, settings)["pull main"]

@@ -140,7 +140,7 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
     for pull in settings.pull:
         rows = [r for r in failing if r["source"] == pull.name]
         lost = [r for r in rows if r["state"] == "failed" and r["next_attempt_at"] > now - PULL_SHOWN]
-        again = sum(r["state"] == "wanted" for r in rows)
+        again = [r for r in rows if r["state"] == "wanted"]
         asked_at = pulls.cursor(tx, pull.name)
         silent = asked_at is None or now - asked_at > max(
             PULL_SILENT, 3 * timedelta(seconds=pull.interval_seconds)
@@ -149,7 +149,7 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         mend = f"triage echo {pull.peer}" if pull.peer else "look at its url and token"
         words = [f"{answered}: {mend}"] if silent else []
         words += [f"{len(lost)} series were given up, last for: {lost[-1]['detail']}"] if lost else []
-        words += [f"{again} series are tried again"] if again else []
+        words += [f"{len(again)} series are tried again, last for: {again[-1]['detail']}"] if again else []
         red = silent or (bool(lost) and not pulls.any_fetched(tx, pull.name, now - PULL_SHOWN))
         since = min((r["next_attempt_at"] for r in lost), default=asked_at) if red else None
         found.append(
