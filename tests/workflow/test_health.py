@@ -112,6 +112,17 @@ def test_an_archive_that_does_not_answer_is_red_and_says_how_to_look(desk: Desk,
     assert not silent["ok"] and silent["detail"].startswith("has not answered since 12:00 UTC")
 
 
+def test_what_everybody_may_read_has_no_address_of_an_archive(desk: Desk, tmp_path: Path) -> None:
+    pull = {"name": "cloud", "method": "wado", "url": "https://pacs.hospital.example/dw/"}
+    settings = Settings(home=tmp_path, pull=(pull,))  # type: ignore[arg-type]
+    with desk.database.write() as tx:
+        pulls.move_cursor(tx, "cloud", NOON)
+        pulls.want(tx, "cloud", "1.2", "1.2.3", NOON, modality="CT", instances=10, prior=False)
+        (row,) = pulls.wanted(tx, "cloud", NOON)
+        pulls.not_fetched(tx, row["id"], "https://pacs.hospital.example/dw answered 500", NOON)
+    assert found(desk, settings)["pull cloud"]["detail"].endswith("last for: cloud answered 500")
+
+
 def test_an_archive_that_gives_no_series_is_red_and_of_one_among_others_it_is_told(
     desk: Desk, tmp_path: Path
 ) -> None:

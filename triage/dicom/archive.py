@@ -209,9 +209,7 @@ class Dimse:
             evt_handlers=list(handlers),
         )
         if not association.is_established:
-            raise Unavailable(
-                f"{self.called} at {self.host}:{self.port} does not take our call: triage echo shows why"
-            )
+            raise Unavailable(f"{self.called} does not take our call: triage echo shows why")
         return association
 
 

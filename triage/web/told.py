@@ -26,6 +26,8 @@ HEALTH = (
     N_("oldest undelivered alert message since %(at)s UTC"), N_("none waits"), N_("nothing is late"),
     N_("studies older than %(n)s days are still here"), N_("first check due within %(time)s"),
     N_("no check since %(at)s UTC"), N_("last check passed, begun %(at)s UTC"), N_("%(n)s GiB free for the spool"),
+    N_("nothing fails"), N_("has not answered yet: %(how)s"), N_("has not answered since %(at)s UTC: %(how)s"),
+    N_("%(n)s series were given up, last for: %(why)s"), N_("%(n)s series are tried again, last for: %(why)s"),
 )  # fmt: skip
 # Notes that are no error.
 NOTES = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from triage.settings import Settings
+from triage.settings import PullSettings, Settings
 from triage.store import constancy, deliveries, dispatches, events, pulls, removal, run_queue
 from triage.store.spool import Spool
 from triage.workflow import certificates
@@ -148,8 +148,8 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         answered = f"has not answered since {asked_at:%H:%M} UTC" if asked_at else "has not answered yet"
         mend = f"triage echo {pull.peer}" if pull.peer else "look at its url and token"
         words = [f"{answered}: {mend}"] if silent else []
-        words += [f"{len(lost)} series were given up, last for: {lost[-1]['detail']}"] if lost else []
-        words += [f"{len(again)} series are tried again, last for: {again[-1]['detail']}"] if again else []
+        words += [f"{len(lost)} series were given up, last for: {_why(pull, lost[-1])}"] if lost else []
+        words += [f"{len(again)} series are tried again, last for: {_why(pull, again[-1])}"] if again else []
         red = silent or (bool(lost) and not pulls.any_fetched(tx, pull.name, now - PULL_SHOWN))
         since = min((r["next_attempt_at"] for r in lost), default=asked_at) if red else None
         found.append(
@@ -157,6 +157,12 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
              "since": since.isoformat() if since else None}
         )  # fmt: skip
     return found
+
+
+def _why(pull: PullSettings, row: dict[str, Any]) -> str:
+    """Without its address: `/health` is for everybody."""
+    reason = str(row["detail"])
+    return reason.replace(pull.url.rstrip("/"), pull.name) if pull.url else reason
 
 
 def _retention(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
