@@ -20,7 +20,7 @@ from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import PullSettings, Settings
 from triage.store import peers, pulls
 from triage.workflow.inlet import Inlet
-from triage.workflow.pull import GIVE_UP_AFTER, Puller, PullThread, archive_of, is_chest
+from triage.workflow.pull import GIVE_UP_AFTER, CurrentArchive, Puller, PullThread, archive_of, is_chest
 
 
 class Shelf:
@@ -328,3 +328,15 @@ def test_who_comes_to_lead_asks_at_once_and_not_an_interval_later() -> None:
     thread.stopping.set()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_peer_that_comes_or_moves_while_we_run_is_asked_where_it_is(desk: Desk, tmp_path: Path) -> None:
+    archive = CurrentArchive(
+        Settings(home=tmp_path), PullSettings(name="main", peer="pacs", timeout_seconds=2), desk.database
+    )
+    with pytest.raises(Misconfigured, match="triage peer add pacs"):
+        archive.series("1.2")
+    with desk.database.write() as tx:
+        peers.add(tx, "pacs", "PACS", "127.0.0.1", 1, tls=False)
+    with pytest.raises(Unavailable, match="PACS does not take our call"):
+        archive.series("1.2")

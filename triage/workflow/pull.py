@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from triage.dicom.archive import Archive, Dimse, FoundSeries, FoundStudy
+from triage.dicom.archive import Archive, Dimse, FoundSeries, FoundStudy, Take
 from triage.dicom.archive_web import Web
 from triage.domain.eligibility import CHEST_PARTS, CHEST_WORDS
 from triage.domain.errors import Misconfigured, Refused, TriageError, Unavailable
@@ -50,6 +51,24 @@ def archive_of(settings: Settings, pull: PullSettings, database: Database) -> Ar
         host=peer["host"], port=peer["port"], called=peer["ae_title"], calling=settings.dicom.ae_title,
         method=pull.method, timeout_seconds=pull.timeout_seconds,
     )  # fmt: skip
+
+
+class CurrentArchive:
+    """The archive as settings and peers have it at each call: a peer may come or move, a token change, while we run."""
+
+    def __init__(self, settings: Settings, pull: PullSettings, database: Database) -> None:
+        self._find = partial(archive_of, settings, pull, database)
+
+    def studies(
+        self, since: date, until: date, *, modality: str = "", patient_id: str = ""
+    ) -> list[FoundStudy]:
+        return self._find().studies(since, until, modality=modality, patient_id=patient_id)
+
+    def series(self, study_instance_uid: str) -> list[FoundSeries]:
+        return self._find().series(study_instance_uid)
+
+    def fetch(self, series: FoundSeries, take: Take) -> int:
+        return self._find().fetch(series, take)
 
 
 def is_chest(series: FoundSeries, body_parts: tuple[str, ...]) -> bool:

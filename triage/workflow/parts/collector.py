@@ -7,7 +7,7 @@ import os
 import time
 from datetime import timedelta
 
-from triage.domain.errors import Misconfigured, TriageError
+from triage.domain.errors import TriageError
 from triage.log import get_logger
 from triage.store import events
 from triage.store.database import Database
@@ -15,7 +15,7 @@ from triage.workflow.folder import WatchedFolder
 from triage.workflow.inlet import Inlet
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
 from triage.workflow.perform import Performer, PerformThread
-from triage.workflow.pull import Puller, PullThread, archive_of
+from triage.workflow.pull import CurrentArchive, Puller, PullThread
 
 log = get_logger()
 LEASE = timedelta(seconds=15)
@@ -32,11 +32,7 @@ def main() -> int:
         PerformThread(Performer(database, settings, one, clock), lambda: leads) for one in settings.perform
     ]
     for pull in settings.pull:
-        try:
-            archive = archive_of(settings, pull, database)
-        except Misconfigured as error:  # one wrong archive costs no other
-            log.error("archive.unusable", name=pull.name, error=str(error), fix="triage config check")
-            continue
+        archive = CurrentArchive(settings, pull, database)
         puller = Puller(pull, archive, database, Inlet(settings, database, clock, "pull"), clock)
         threads.append(PullThread(puller, lambda: leads))
     folder = None
