@@ -38,7 +38,7 @@ from triage.workflow.site import Site
 log = get_logger()
 
 GATHER_SECONDS = (
-    1.0  # the first slice of a group waits so long for others: a transaction costs as much as fifty rows
+    0.3  # the first slice of a group waits so long for others: a transaction costs as much as fifty rows
 )
 GROUP = 200
 SETTLE_SECONDS = (
