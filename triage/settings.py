@@ -6,6 +6,7 @@ A part gets its table, not the whole. Secrets come from files or the environment
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -26,8 +28,16 @@ from tzlocal import get_localzone_name
 
 from triage.domain.errors import Misconfigured
 
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", text):
+        raise ValueError("a name has up to 40 lower-case letters, digits, - and _")
+    return text
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0: any free port, printed at start
 Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, AfterValidator(_is_name)]
 Address = Annotated[str, Field(pattern=r"^([^\s@<>,;:\"]+@[^\s@<>,;:\"]+)?$", max_length=200)]  # of mail
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -163,7 +173,7 @@ class FhircastSettings(_Table):
 class RouteSettings(_Table):
     """[[routes]]: one way out for alerts."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+    name: Name
     kind: Literal["mllp", "webhook", "mail", "fhir"]
     host: str = ""  # mllp, mail
     port: Port = 0
@@ -254,7 +264,7 @@ class FolderSettings(_Table):
 class PullSettings(_Table):
     """[[pull]]: an archive that does not send, and is asked."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+    name: Name
     method: Literal["cmove", "cget", "wado"] = "cmove"  # cmove: the archive must know our AE title and port
     peer: Annotated[str, Field(max_length=40)] = ""  # of `triage peer add`; for cmove and cget
     url: str = ""  # of the DICOMweb service; for wado
@@ -278,7 +288,7 @@ class PullSettings(_Table):
 class PerformSettings(_Table):
     """[[perform]]: a UPS server whose work items we perform."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")]
+    name: Name
     by: Literal["dimse", "rs"] = "dimse"
     peer: Annotated[str, Field(max_length=40)] = ""  # dimse: of `triage peer add`; asked by C-FIND
     url: str = ""  # rs: base of its DICOMweb, up to what stands before /workitems

@@ -75,6 +75,13 @@ def test_check_says_yes_or_what_is_wrong(home: Path, tmp_path: Path) -> None:
     assert "brain" in triage("--config", str(file), "config", "check").err
 
 
+def test_a_name_that_cannot_be_one_is_told_in_words(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text('[[pull]]\nname = "Old PACS"\npeer = "old"\n')
+    ran = triage("--config", str(file), "config", "check")
+    assert ran.code == 1 and "pull.0.name" in ran.err and "up to 40 lower-case letters" in ran.err
+
+
 def test_a_key_that_others_may_read_is_wrong(home: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("k")

@@ -22,6 +22,7 @@ def migrate(state: State, direction: str) -> None:
         migrations.upgrade(database)
     elif direction == "down":
         migrations.downgrade(database)
-    found = migrations.current(database)
-    say(f"database at revision {found or 'none'}, this program wants {migrations.head()}")
-    result({"revision": found, "head": migrations.head()})
+    found, head = migrations.current(database), migrations.head()
+    wanted = "as this program wants it" if found == head else f"this program wants {head}"
+    say(f"database at revision {found or 'none'}, {wanted}")
+    result({"revision": found, "head": head})
