@@ -105,14 +105,15 @@ def candidates(network: Any, judge: Any, volume: Volume, marks: list[Mark]) -> l
 
 
 def val_volumes(sources: Sources, work: Path) -> Iterator[tuple[str, Volume, list[Mark]]]:
-    """(kind, volume, marks) of the inserted val cases, the val scans as they are, LUNA16's subset 8, and phantoms."""
+    """(kind, volume, marks) of the val cases, more of them in work/val2, LUNA16's subset 8, and phantoms."""
     if sources.data:
         folder = work / "val"
         if not (folder / "real" / "cases.csv").exists():
             build(sources.data, "val", folder)
-        for kind in ("inserted", "real"):
-            for case in read_cases(folder / kind / "cases.csv", folder / kind / "nodules.csv"):
-                yield kind, read_metaimage(case.path), _marks(case)
+        more = [work / "val2" / "inserted"]  # cases of one's own in the same form, where there are any
+        for part in [folder / "inserted", folder / "real", *(m for m in more if m.exists())]:
+            for case in read_cases(part / "cases.csv", part / "nodules.csv"):
+                yield part.name, read_metaimage(case.path), _marks(case)
     if sources.luna16:
         for case in read_luna16(sources.luna16):
             if case.path.parent.name == f"subset{LUNA16_VAL}":

@@ -29,13 +29,13 @@ from scipy import ndimage as ndi
 
 from triage.detectors._grid import Grid, resample
 
-HARD_SHARE = 0.35  # of the blocks of a real scan that are drawn around its hard places
+HARD_SHARE = 0.45  # of the blocks of a real scan that are drawn around its hard places
 PHANTOM_SHARE = 0.10  # of all blocks: enough to know them, too few to learn them instead of lungs
-RIM_SHARE, RIM_MM = 0.35, 7.0  # of the places are drawn this near the lungs' wall, where nodules hide best
+RIM_SHARE, RIM_MM = 0.42, 7.0  # of the places are drawn this near the lungs' wall, where nodules hide best
 TEXTURES = {
-    "solid": 0.50,
-    "part_solid": 0.16,
-    "ground_glass": 0.34,
+    "solid": 0.42,
+    "part_solid": 0.20,
+    "ground_glass": 0.38,
 }  # rarer ones more often than readers see them
 
 
