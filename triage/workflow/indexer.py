@@ -85,6 +85,7 @@ class Indexer:
     ) -> None:
         self._desk, self._on_broken, self._say_behind = desk, on_broken, say_behind
         self._events: deque[tuple[float, ReceivedObject | _Ended]] = deque()
+        self._hurried = 0  # how many of them wait for nobody
         self._changed = threading.Condition()
         self._closing = False
         self._done: list[Path] = []  # indexed; their first names are still there
@@ -109,6 +110,7 @@ class Indexer:
     def _append(self, event: ReceivedObject | _Ended) -> None:
         with self._changed:
             self._events.append((time.monotonic(), event))
+            self._hurried += _waits_for_nobody(event)
             self._look_behind()
             if len(self._events) == 1 or self._is_urgent():  # one more slice need wake nobody
                 self._changed.notify()
@@ -140,8 +142,9 @@ class Indexer:
                         return
                 continue
             with self._changed:
-                for _ in group:
+                for event in group:
                     self._events.popleft()
+                    self._hurried -= _waits_for_nobody(event)
                 self._look_behind()
                 if self._closing and not self._events and not self._done:
                     return
@@ -155,11 +158,8 @@ class Indexer:
             return [event for _, event in itertools.islice(self._events, GROUP)]
 
     def _is_urgent(self) -> bool:
-        """A slice waits for its neighbours; a film, or the end of a transfer, for nobody."""
-        if self._closing or len(self._events) >= GROUP:
-            return True
-        last = self._events[-1][1]
-        return isinstance(last, _Ended) or last.sop_class_uid in RADIOGRAPH_CLASSES
+        """Also when slices came after what hurries, before this thread could look."""
+        return self._closing or len(self._events) >= GROUP or self._hurried > 0
 
     def _settle_now_and_then(self, *, final: bool) -> None:
         late = time.monotonic() - self._settled_at > SETTLE_SECONDS
@@ -192,6 +192,11 @@ class Indexer:
                 log.error("series.not_judged", code=series_id, exc_info=True)
                 continue
             desk.waker.wake(wake)
+
+
+def _waits_for_nobody(event: ReceivedObject | _Ended) -> bool:
+    """A slice waits for its neighbours; a film, or the end of a transfer, does not."""
+    return isinstance(event, _Ended) or event.sop_class_uid in RADIOGRAPH_CLASSES
 
 
 def index(desk: Desk, objects: Sequence[ReceivedObject]) -> list[Path]:
