@@ -68,7 +68,9 @@ class Post:
         self.desk, self.folder, self.spool = desk, folder, Spool(folder / "spool")
         self.spool.prepare()
 
-    def bring(self, title: str, *uids: str, number: int = 1, study: object = 1, **values: Any) -> list[Any]:
+    def bring(
+        self, title: str, *uids: str, number: int = 1, study: object = 1, sender: str = "PACS", **values: Any
+    ) -> list[Any]:
         path = a_note(self.folder / f"{number}.dcm", title, *uids, number=number, study=study, **values)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.spool.adopt(path, digest)
@@ -76,7 +78,7 @@ class Post:
             study=study, series="notes", modality="KO", sop_class_uid=KEY_OBJECT_SELECTION,
             sop_instance_uid=uid(study, "note", number), series_instance_uid=uid(study, "notes"),
         )  # fmt: skip
-        arrival = an_arrival(header, calling_ae_title="PACS")
+        arrival = an_arrival(header, calling_ae_title=sender)
         arrival = type(arrival)(**{**vars(arrival), "digest": digest})
         with self.desk.database.write() as tx:
             intake(tx, arrival, self.desk.site, self.desk.clock())
@@ -131,6 +133,23 @@ def test_a_note_of_a_sender_that_may_not_reject_changes_nothing_and_stands_in_th
     desk.site = replace(desk.site, rejection_notes_from=("ARCHIVE", "PACS"))
     post.bring(WRONG_ENTRY, uid(1, 1, 1), number=2)
     assert desk.item()["state"] == "withdrawn"
+
+
+def test_a_note_that_came_by_a_workstation_first_counts_when_the_archive_sends_it(post: Post) -> None:
+    desk = post.desk
+    desk.flagged(a_finding("pneumothorax", 0.95))
+    desk.site = replace(desk.site, rejection_notes_from=("ARCHIVE", "a token of more than 16 characters"))
+    for sender in ("VIEWER", "MODALITY"):
+        post.bring(WRONG_ENTRY, uid(1, 1, 1), sender=sender)
+        assert desk.item()["state"] == "to_read"
+    post.bring(WRONG_ENTRY, uid(1, 1, 1), sender="ARCHIVE")
+    assert desk.item()["state"] == "withdrawn"
+    post.bring(WRONG_ENTRY, uid(1, 1, 1), sender="VIEWER")
+    assert desk.item()["state"] == "withdrawn"
+    with desk.database.read() as tx:
+        said = [e["actor"] for e in audit.events(tx) if "reject" in e["act"]]
+    assert said == ["dicom:VIEWER", "dicom:ARCHIVE"]
+    assert desk.site.may_reject("a token of more ") and not desk.site.may_reject("VIEWER")
 
 
 def test_a_note_and_its_object_may_come_twice(post: Post) -> None:

@@ -26,6 +26,18 @@ def unread(tx: Connection, limit: int = 50) -> list[dict[str, Any]]:
     return [dict(r) for r in tx.execute(query.limit(limit)).mappings()]
 
 
+def find(tx: Connection, sop_instance_uid: str) -> dict[str, Any] | None:
+    query = select(rejection_note).where(rejection_note.c.sop_instance_uid == sop_instance_uid)
+    row = tx.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
+def reread(tx: Connection, note_id: int, said_by: str) -> None:
+    """A note that was passed over is unread again, as the word of another sender."""
+    of = update(rejection_note).where(rejection_note.c.id == note_id, rejection_note.c.state == "none")
+    tx.execute(of.values(state="unread", said_by=said_by))
+
+
 def settle(tx: Connection, note_id: int, **values: Any) -> bool:
     """An unread note becomes what it is; False when somebody else was faster."""
     of = update(rejection_note).where(rejection_note.c.id == note_id, rejection_note.c.state == "unread")

@@ -77,6 +77,8 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
         tx, arrival, site.name, site.quiet_seconds, now, issuer=site.issuer_of_patient_id
     )
     if registered.arrived is Arrived.DUPLICATE:
+        if arrival.header.sop_class_uid == KEY_OBJECT_SELECTION:
+            _hear_again(tx, arrival, site)
         return Intake(registered.arrived, registered.study_id, registered.series_id)
     if registered.arrived is not Arrived.NEW:
         audit.append(
@@ -109,6 +111,14 @@ def intake(tx: Connection, arrival: Arrival, site: Site, now: datetime) -> Intak
     if news or registered.reopened or h.sop_class_uid in RADIOGRAPH_CLASSES:
         rank(tx, registered.study_id, now)
     return Intake(registered.arrived, registered.study_id, registered.series_id, tuple(wake))
+
+
+def _hear_again(tx: Connection, arrival: Arrival, site: Site) -> None:
+    """A note came once more: where its first sender might not reject and this one may, it is read anew."""
+    said_by = arrival.calling_ae_title[:16]
+    note = rejections.find(tx, arrival.header.sop_instance_uid)
+    if note is not None and not site.may_reject(note["said_by"]) and site.may_reject(said_by):
+        rejections.reread(tx, note["id"], said_by)
 
 
 def intake_group(tx: Connection, arrivals: Sequence[Arrival], site: Site, now: datetime) -> list[Intake]:

@@ -51,7 +51,7 @@ def read_notes(
         with database.write() as tx:
             if said is None:
                 rejections.settle(tx, note["id"], state="none")
-            elif site.rejection_notes_from and note["said_by"] not in site.rejection_notes_from:
+            elif not site.may_reject(note["said_by"]):
                 _pass_over(tx, note, said, clock())
             else:
                 wake += take_note(tx, note, said, site, ids, clock())

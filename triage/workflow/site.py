@@ -24,6 +24,10 @@ class Site:
     ladder: tuple[Rung, ...] = (Rung(timedelta(0), ()),)
     rejection_notes_from: tuple[str, ...] = ()  # whose notes count; (): of all who may send
 
+    def may_reject(self, said_by: str) -> bool:
+        """said_by  as the rows keep a sender: 16 characters, of a longer name of a token or peer the first ones"""
+        return not self.rejection_notes_from or said_by in {n[:16] for n in self.rejection_notes_from}
+
 
 def site_of(settings: Settings) -> Site:
     """The core's view of the settings. A rung that names no routes tells every route on rung 0, none later."""
