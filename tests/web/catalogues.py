@@ -18,6 +18,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from triage.dicom.archive import _WHY as STATUSES
 from triage.domain.finding import FINDING_CODES
 from triage.domain.suitability import SENTENCES
 from triage.web import language
@@ -98,6 +99,16 @@ def details(*, with_values: bool = False) -> list[str]:
     return _texts_of(
         ("domain/*.py", "detectors/**/*.py", "dicom/**/*.py", "workflow/complete.py"), with_values, _detail
     )
+
+
+def words_of_archives() -> list[str]:
+    """Why an archive gave no series: texts of `Unavailable`, and its statuses' meaning, each value as {}."""
+    raised = _texts_of(
+        ("dicom/archive*.py",), True, lambda c: c.args if getattr(c.func, "id", "") == "Unavailable" else []
+    )
+    retrieving = [t for t in raised if not any(w in t for w in ("query", "finds more", "answers with more"))]
+    said = (t for text in retrieving for t in text.removesuffix("; {}").split("; "))
+    return [*said, *(re.sub(r"\{\w+\}", "{}", text) for text in STATUSES.values())]
 
 
 def _detail(call: ast.Call) -> list[ast.expr]:

@@ -14,7 +14,7 @@ from tests.web import catalogues
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day
 from triage.store import users
-from triage.web.told import DETAILS, PATTERNS, told
+from triage.web.told import ARCHIVES, DETAILS, PATTERNS, told
 
 PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -146,6 +146,27 @@ def test_why_a_study_was_not_analysed_and_what_a_run_noted_is_read_in_german(app
             ("no window, percentiles used", "kein Fenster, Perzentile verwendet"),
             ("by the picture", "dem Bild nach"),
             ("KNEE", "KNEE"),
+        ):  # fmt: skip
+            assert told(english) == german
+
+
+def test_what_health_says_of_an_archive_is_read_in_german_to_its_end(app: Flask) -> None:
+    why = {PLACE.sub("{}", p) for p in ARCHIVES}
+    known = set(catalogues.words_of_archives())
+    assert known - why == set() and len(known) > 10, "triage/web/told.py names each reason of an archive"
+    with app.test_request_context(headers={"Accept-Language": "de"}):
+        for english, german in (
+            ("has not answered since 12:00 UTC: look at its url and token; 1 series were given up, last for: "
+             "PACS_1: status A801, 0 sent, 0 failed; it does not know where TRIAGE is: enter our host and DICOM port "
+             "at PACS_1, or use cget",
+             "hat seit 12:00 UTC nicht geantwortet: seine Adresse (url) und sein Token ansehen; 1 Serien aufgegeben, "
+             "zuletzt weil: PACS_1: Status A801, 0 gesendet, 0 gescheitert; es weiß nicht, wo TRIAGE ist: unseren "
+             "Rechner und DICOM-Port bei PACS_1 eintragen, oder cget verwenden"),
+            ("2 series are tried again, last for: main answered 500",
+             "2 Serien werden erneut versucht, zuletzt weil: main antwortete mit 500"),
+            ("none waits; 3 were refused or given up", "keines wartet; 3 wurden abgelehnt oder aufgegeben"),
+            ("nobody runs relay; start with triage up", "niemand betreibt relay; mit triage up starten"),
+            ("their words; and more", "their words; and more"),
         ):  # fmt: skip
             assert told(english) == german
 

@@ -143,12 +143,33 @@ def test_an_archive_that_gives_no_series_is_red_and_of_one_among_others_it_is_to
     with desk.database.write() as tx:
         pulls.want(tx, "main", "1.3", "1.3.3", NOON, modality="CT", instances=10, prior=False)
         (row,) = pulls.wanted(tx, "main", NOON)
-        pulls.fetched(tx, row["id"], 10)
+        pulls.fetched(tx, row["id"], 10, NOON)
     told = found(desk, settings)["pull main"]
     assert told["ok"] and told["detail"] == lost["detail"]
     with desk.database.write() as tx:
         pulls.move_cursor(tx, "main", NOON + timedelta(days=2))
     assert found(desk, settings, timedelta(days=2))["pull main"]["detail"] == "nothing fails"
+
+
+def test_an_archive_that_gives_series_for_long_is_not_silent_and_old_failures_hide_no_new_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """It is not asked for news before what it has named is here; and a hundred were given up last year."""
+    settings = Settings(home=tmp_path, pull=({"name": "main", "peer": "PACS"},))  # type: ignore[arg-type]
+    later = NOON + timedelta(minutes=20)
+    with desk.database.write() as tx:
+        pulls.move_cursor(tx, "main", NOON)
+        for n in range(102):
+            old = NOON - timedelta(days=300) if n < 101 else NOON
+            pulls.want(tx, "main", "1.2", f"1.2.{n}", old, modality="CT", instances=10, prior=False)
+            (row,) = pulls.wanted(tx, "main", NOON)
+            pulls.not_fetched(tx, row["id"], f"reason {n}", None)
+        pulls.want(tx, "main", "1.3", "1.3.3", NOON, modality="CT", instances=10, prior=False)
+        (row,) = pulls.wanted(tx, "main", NOON)
+        pulls.fetched(tx, row["id"], 10, later - timedelta(minutes=5))
+    said = found(desk, settings, timedelta(minutes=20))["pull main"]
+    assert said["ok"] and said["detail"] == "1 series were given up, last for: reason 101"
+    assert not found(desk, settings, timedelta(minutes=26))["pull main"]["ok"]
 
 
 def test_a_study_that_should_have_gone_days_ago_is_red(desk: Desk, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,10 @@ def test_what_an_archive_does_not_give_is_tried_again_ever_more_slowly_and_then_
         (row,) = pulls.wanted(tx, "pacs", desk.clock())
     assert not one._fetch(row)
     with desk.database.read() as tx:
-        assert pulls.wanted(tx, "pacs", desk.clock()) == [] and pulls.failing(tx)[0]["detail"] == "down"
+        assert (
+            pulls.wanted(tx, "pacs", desk.clock()) == []
+            and pulls.failing(tx, "pacs", desk.clock())[0]["detail"] == "down"
+        )
     desk.clock.advance(61)
     shelf.down = False
     assert one.turn() == 1 and desk.item()["ai_status"] == "requested"
@@ -128,7 +131,7 @@ def test_what_an_archive_does_not_give_is_tried_again_ever_more_slowly_and_then_
     for _ in range(GIVE_UP_AFTER):
         one._fetch({**row, "attempts": GIVE_UP_AFTER - 1})
     with desk.database.read() as tx:
-        assert [r["state"] for r in pulls.failing(tx)] == ["failed"]
+        assert [r["state"] for r in pulls.failing(tx, "pacs", desk.clock() - timedelta(days=1))] == ["failed"]
 
 
 def test_an_archive_that_is_away_leaves_the_cursor_so_that_nothing_is_missed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
 from triage.store.schema import prior_study, pull_cursor, pull_series, study
 from triage.store.upsert import insert_or_get, upsert
@@ -60,11 +60,12 @@ def wanted(tx: Connection, source: str, now: datetime, limit: int = 50) -> list[
     return [dict(r) for r in tx.execute(query).mappings()]
 
 
-def fetched(tx: Connection, row_id: int, instances: int) -> None:
+def fetched(tx: Connection, row_id: int, instances: int, now: datetime) -> None:
+    """Of a series that is done `next_attempt_at` is when that was."""
     tx.execute(
         update(pull_series)
         .where(pull_series.c.id == row_id)
-        .values(state="done", fetched=instances, detail="")
+        .values(state="done", fetched=instances, detail="", next_attempt_at=now)
     )
 
 
@@ -91,14 +92,19 @@ def is_prior(tx: Connection, study_instance_uid: str) -> bool:
     return tx.execute(query.where(prior_study.c.study_instance_uid == study_instance_uid)).first() is not None
 
 
-def failing(tx: Connection) -> list[dict[str, Any]]:
-    """Series that an archive does not give."""
-    query = select(pull_series).where(or_(pull_series.c.state == "failed", pull_series.c.attempts > 0))
-    return [dict(r) for r in tx.execute(query.where(pull_series.c.state != "done").limit(100)).mappings()]
+def failing(tx: Connection, source: str, since: datetime) -> list[dict[str, Any]]:
+    """Series that an archive does not give: tried again, or given up since then; the latest first, at most 100."""
+    c = pull_series.c
+    again = and_(c.state == "wanted", c.attempts > 0)
+    query = select(pull_series).where(
+        c.source == source, or_(again, and_(c.state == "failed", c.next_attempt_at > since))
+    )
+    query = query.order_by(c.next_attempt_at.desc(), c.id.desc()).limit(100)
+    return [dict(r) for r in tx.execute(query).mappings()]
 
 
 def any_fetched(tx: Connection, source: str, since: datetime) -> bool:
-    """Has the archive given any of the series that were due since then?"""
+    """Has the archive given a series since then?"""
     query = select(pull_series.c.id).where(
         pull_series.c.source == source, pull_series.c.state == "done", pull_series.c.next_attempt_at > since
     )

@@ -65,7 +65,7 @@ def _words(d: dict[str, Any]) -> str:
         )
     if part == "disk":
         return _("Disk: %(why)s. New images may be refused.", why=told(d["text"]))
-    return f"{part}: {d['text']}"
+    return f"{part}: {told(d['text'])}"
 
 
 def _on_call(call: Call) -> str:

@@ -29,6 +29,28 @@ HEALTH = (
     N_("nothing fails"), N_("has not answered yet: %(how)s"), N_("has not answered since %(at)s UTC: %(how)s"),
     N_("%(n)s series were given up, last for: %(why)s"), N_("%(n)s series are tried again, last for: %(why)s"),
 )  # fmt: skip
+# What else they say, and why an archive gave no series (dicom/archive, dicom/archive_web).
+HEALTH_MORE = (
+    N_("the first constancy check did not end in time"), N_("look at its url and token"),
+    N_("%(n)s objects wait for their peers since %(at)s UTC"), N_("%(n)s were refused or given up"),
+    N_("the database takes no writes since %(at)s UTC: mount, disk or server is read-only"),
+    N_("%(n)s acknowledged objects could not be indexed; they are tried again when a receiver starts"),
+    N_("the DICOM certificate ended on %(at)s: peers refuse it"),
+    N_("the DICOM certificate ends on %(at)s, in %(n)s days"),
+)  # fmt: skip
+ARCHIVES = (
+    N_("%(peer)s: status %(code)s, %(n)s sent, %(failed)s failed"), N_("see its log"),
+    N_("it found nothing, though it had named the series"), N_("it does not offer this service: try another method"),
+    N_("it does not let %(us)s do this: its rights are set at %(peer)s"),
+    N_("it has no memory to count the images: see its log"),
+    N_("it could not send: does it reach our DICOM port, and is %(peer)s a peer here?"),
+    N_("it does not know where %(us)s is: enter our host and DICOM port at %(peer)s, or use cget"),
+    N_("some images did not come through: see its log and ours"),
+    N_("%(peer)s does not take our call: triage echo shows why"), N_("%(peer)s was not done within %(n)s s"),
+    N_("%(peer)s ended without an answer"), N_("%(peer)s stopped answering in the middle of a retrieval"),
+    N_("%(peer)s did not give a series whole: %(kind)s"), N_("%(peer)s gave an empty series"),
+    N_("%(peer)s answered %(n)s"),
+)  # fmt: skip
 # Notes that are no error.
 NOTES = (
     N_("result status O or I: nothing is reported yet"), N_("no study of this report is here yet"),
@@ -86,7 +108,7 @@ def _as_regex(pattern: str) -> re.Pattern[str]:
     )
 
 
-_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH, *DETAILS, *CHOICES[:-1])}
+_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH, *HEALTH_MORE, *DETAILS, *CHOICES[:-1], *ARCHIVES)}
 
 
 def told(text: str) -> str:
@@ -94,18 +116,23 @@ def told(text: str) -> str:
     said = _(text)
     if said != text or not text:
         return said
+    parts = text.split("; ")  # several in one, unless it is one that has a semicolon of its own
+    if len(parts) > 1 and (each := [told(p) for p in parts]) != parts:
+        return "; ".join(each)
     for regex, pattern in _BY_REGEX.items():
         found = regex.fullmatch(text)
         if found:
-            return _(pattern, **{name: _value(value) for name, value in found.groupdict().items()})
+            return _(pattern, **{name: _value(name, value) for name, value in found.groupdict().items()})
     kind, colon, rest = text.partition(": ")  # a FHIR route says for which resource
     return f"{kind}: {told(rest)}" if colon and kind.isalpha() else text
 
 
-def _value(text: str) -> str:
-    """A value that is a word of ours, or some of them; anything else stays as it is."""
+def _value(name: str, text: str) -> str:
+    """A value that is a word of ours, or some of them, or a reason; anything else stays as it is."""
     if text in BECAUSE:
         return because(text)
+    if name in ("why", "how") and (said := told(text)) != text:
+        return said
     one, _and, other = text.partition(" and ")
     if one in WORDS and other in WORDS:
         return _(CHOICES[-1], one=_(one), other=_(other))

@@ -136,20 +136,19 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
     A series among others that was given up stands in the words: no watch need be called at night for it.
     """
     found = []
-    failing = pulls.failing(tx) if settings.pull else []
     for pull in settings.pull:
-        rows = [r for r in failing if r["source"] == pull.name]
-        lost = [r for r in rows if r["state"] == "failed" and r["next_attempt_at"] > now - PULL_SHOWN]
+        rows = pulls.failing(tx, pull.name, now - PULL_SHOWN)
+        lost = [r for r in rows if r["state"] == "failed"]
         again = [r for r in rows if r["state"] == "wanted"]
         asked_at = pulls.cursor(tx, pull.name)
-        silent = asked_at is None or now - asked_at > max(
-            PULL_SILENT, 3 * timedelta(seconds=pull.interval_seconds)
-        )
+        due = now - max(PULL_SILENT, 3 * timedelta(seconds=pull.interval_seconds))
+        # It is not asked anew before fifty series are here: one that gives them is not silent.
+        silent = (asked_at is None or asked_at < due) and not pulls.any_fetched(tx, pull.name, due)
         answered = f"has not answered since {asked_at:%H:%M} UTC" if asked_at else "has not answered yet"
         mend = f"triage echo {pull.peer}" if pull.peer else "look at its url and token"
         words = [f"{answered}: {mend}"] if silent else []
-        words += [f"{len(lost)} series were given up, last for: {_why(pull, lost[-1])}"] if lost else []
-        words += [f"{len(again)} series are tried again, last for: {_why(pull, again[-1])}"] if again else []
+        words += [f"{len(lost)} series were given up, last for: {_why(pull, lost[0])}"] if lost else []
+        words += [f"{len(again)} series are tried again, last for: {_why(pull, again[0])}"] if again else []
         red = silent or (bool(lost) and not pulls.any_fetched(tx, pull.name, now - PULL_SHOWN))
         since = min((r["next_attempt_at"] for r in lost), default=asked_at) if red else None
         found.append(

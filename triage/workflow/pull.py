@@ -176,7 +176,7 @@ class Puller:
             return False
         self._end(transfer, aborted=False)
         with self._database.write() as tx:
-            pulls.fetched(tx, int(str(row["id"])), count)
+            pulls.fetched(tx, int(str(row["id"])), count, self._clock())
         log.info("series.fetched", name=self.pull.name, count=count)
         return True
 
