@@ -53,6 +53,13 @@ def test_a_tilted_stack_is_put_upright_and_everything_keeps_its_place(tilt, slan
     assert len(inner) == 9 * 6 * 8
 
 
+def test_metal_beside_air_stays_metal_when_a_tilted_stack_is_put_upright():
+    hu, affine = a_series((0, 1, 2), (1, 1, 1), tilt=0.3)
+    hu = np.full_like(hu, -1000)
+    hu[:, hu.shape[1] // 2 :] = 32767
+    assert canonical(hu, affine).hu.min() > -10_000
+
+
 def test_a_stack_that_leans_by_less_than_half_a_degree_is_left_alone():
     hu, affine = a_series((0, 1, 2), (1, 1, 1), tilt=0.01)
     assert np.shares_memory(canonical(hu, affine).hu, hu)

@@ -84,7 +84,8 @@ def _upright(
     out = np.empty((len(hu), rows, columns), np.int16)
     for k, (by_rows, by_columns) in enumerate(moves):
         plane = _moved(hu[k].astype(np.float32), float(by_rows), rows)
-        out[k] = np.rint(_moved(plane.T, float(by_columns), columns).T)
+        plane = np.rint(_moved(plane.T, float(by_columns), columns).T)
+        out[k] = np.clip(plane, -32768, 32767)  # a curve beside metal goes beyond it
     straight = affine.copy()
     straight[:3, 2] = normal * (normal @ up)
     straight[:3, 3] += down * least[0] + across * least[1]
