@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -58,10 +59,16 @@ def filters(tx: Connection) -> list[tuple[str, dict[str, Any]]]:
     return [(ae_title, dict(matching)) for ae_title, matching in rows]
 
 
-def wanted(tx: Connection, ae_title: str) -> dict[str, bool]:
-    """{UID of a step or of a global one: wanted, or expressly not}"""
+def wanted(tx: Connection, ae_title: str, uids: Collection[str] | None = None) -> dict[str, bool]:
+    """{UID of a step or of a global one: wanted, or expressly not}
+
+    uids  these alone: a filter collects a row for each step that matched, and its subscriber asks every second
+    """
     query = select(subscription.c.workitem_uid, subscription.c.wanted)
-    return dict(tx.execute(query.where(subscription.c.ae_title == ae_title)).tuples().all())
+    query = query.where(subscription.c.ae_title == ae_title)
+    if uids is not None:
+        query = query.where(subscription.c.workitem_uid.in_(sorted(uids)))
+    return dict(tx.execute(query).tuples().all())
 
 
 def drop(tx: Connection, ae_title: str, workitem_uid: str) -> None:
@@ -84,14 +91,11 @@ def events_for(
         .order_by(workitem_event.c.id)
         .limit(limit)
     ).mappings()
-    asked = wanted(tx, ae_title)
+    new = [dict(r) for r in rows]
+    asked = wanted(tx, ae_title, {GLOBAL, *(r["sop_instance_uid"] for r in new)}) if new else {}
     every = asked.get(GLOBAL, False)
-    found, last = [], after
-    for row in rows:
-        last = row["id"]
-        if row["receiver"] or asked.get(row["sop_instance_uid"], every):
-            found.append(dict(row))
-    return found, last
+    found = [r for r in new if r["receiver"] or asked.get(r["sop_instance_uid"], every)]
+    return found, new[-1]["id"] if new else after
 
 
 def told(tx: Connection, ae_title: str, up_to: int) -> None:
