@@ -130,7 +130,8 @@ def test_a_changed_priority_is_told(viewer: FlaskClient, sown: Sown, signed_in: 
 def test_what_is_refused(viewer: FlaskClient, bearer: Bearer) -> None:
     uid = value(items(viewer)[0], "00080018")
     assert viewer.post(subscribers("1.2.3")).status_code == 404
-    assert viewer.post(subscribers(FILTERED)).status_code == 400
+    for nothing in ("", "?filter=", "?filter=PatientID=", "?filter=00741000=&deletionlock=true"):
+        assert viewer.post(f"{subscribers(FILTERED)}{nothing}").status_code == 400
     for unmatched in ("WorklistLabel=mine", "PatientID=P*", "nonsense"):
         assert viewer.post(f"{subscribers(FILTERED)}?filter={unmatched}").status_code == 403
     assert viewer.post(subscribers(uid, "A" * 17)).status_code == 422

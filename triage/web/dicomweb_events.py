@@ -172,13 +172,13 @@ def _filter() -> dict[str, Any]:
     try:
         for name, value in request.args.items(multi=True):
             if name == "filter":
-                for pair in value.split(","):
+                for pair in filter(None, value.split(",")):
                     add_key(asked, *_pair(pair))
             elif name != "deletionlock":
                 add_key(asked, name, value)
     except Refused as error:
         raise subscriptions.FilterNotSupported(str(error)) from error
-    return asked
+    return {field: value for field, value in asked.items() if any(value)}  # without a value all match
 
 
 def _pair(text: str) -> tuple[str, str]:
