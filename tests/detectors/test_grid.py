@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triage.detectors._grid import Grid, canonical, resample
+from triage.domain.suitability import NotSuitableError
 
 
 def a_series(order, signs, tilt=0.0):
@@ -58,6 +59,13 @@ def test_metal_beside_air_stays_metal_when_a_tilted_stack_is_put_upright():
     hu = np.full_like(hu, -1000)
     hu[:, hu.shape[1] // 2 :] = 32767
     assert canonical(hu, affine).hu.min() > -10_000
+
+
+def test_a_tilted_stack_that_no_scanner_makes_is_refused_before_it_fills_the_memory():
+    hu, affine = np.zeros((20_000, 4, 4), np.int16), np.diag([0.35, 0.35, 3.0, 1.0])
+    affine[1, 2] = 0.8
+    with pytest.raises(NotSuitableError, match="20000 slices of 45716 x 4"):
+        canonical(hu, affine)
 
 
 def test_a_stack_that_leans_by_less_than_half_a_degree_is_left_alone():

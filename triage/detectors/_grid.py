@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triage.domain.stack import TILT_DEGREES
+from triage.domain.suitability import NotSuitableError, ReasonCode
 
 AIR_HU = -1024
+UPRIGHT_BYTES = 2 << 30  # a long stack of many slices would grow without end; the longest chest needs 0.8 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ def canonical(hu: NDArray[np.int16], affine: NDArray[np.float64]) -> Grid:
 
     hu, affine  as in `domain.image.Volume`; a series up to 45 degrees oblique keeps its own axes
     returns     a stack of a tilted gantry is a copy instead, put upright
+    raises      NotSuitableError (TOO_LARGE) when that copy would not fit
     """
     hu, affine = _upright(hu, affine)
     towards = np.argmax(np.abs(affine[:3, :3]), axis=0)  # for column, row, slice: the LPS axis it follows
@@ -81,6 +84,8 @@ def _upright(
     least = moves.min(0)
     moves = moves - least
     rows, columns = (np.array(hu.shape[1:]) + np.ceil(moves.max(0)).astype(int)).tolist()
+    if 2 * len(hu) * rows * columns > UPRIGHT_BYTES:
+        raise NotSuitableError(ReasonCode.TOO_LARGE, f"{len(hu)} slices of {rows} x {columns}")
     out = np.empty((len(hu), rows, columns), np.int16)
     for k, (by_rows, by_columns) in enumerate(moves):
         plane = _moved(hu[k].astype(np.float32), float(by_rows), rows)
