@@ -11,17 +11,16 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
-from sqlalchemy import update
 
 from tests.factories import a_finding, uid
 from tests.workflow.desk import Desk
 from tests.workflow.door import Door, open_door
+from tests.workflow.test_reconcile import merge, who
 from triage.dicom.ups import PULL, WATCH, read_query
 from triage.dicom.workitem import UPS_EVENT, UPS_PUSH
 from triage.settings import Settings
 from triage.store import peers, worklist
 from triage.store import subscriptions as store
-from triage.store.schema import patient, worklist_item
 from triage.store.subscriptions import FILTERED, GLOBAL
 from triage.workflow import subscriptions, workitems
 from triage.workflow.read import claims
@@ -256,8 +255,8 @@ def test_a_step_that_matches_by_another_patient_id_is_told_to_whom_it_concerns(
     step = found(door)[1].SOPInstanceUID
     with desk.database.write() as tx:
         subscriptions.subscribe(tx, "VIEWER", FILTERED, "viewer", desk.clock(), {"patient_id": "P9"})
-        tx.execute(update(patient).where(patient.c.patient_id == "P2").values(patient_id="P9"))
-        tx.execute(update(worklist_item).where(worklist_item.c.id == 2).values(version=99))
+    merge(desk, who(2), who(9))
+    with desk.database.write() as tx:
         workitems.follow(tx, desk.clock())
         workitems.follow(tx, desk.clock())
     with desk.database.read() as tx:
