@@ -10,8 +10,10 @@ import pytest
 
 from tests.factories import NOON, a_finding
 from tests.workflow.desk import Desk
+from triage.domain.errors import Unavailable
 from triage.settings import DicomSettings, FolderSettings, Settings
 from triage.store import constancy, events, pulls
+from triage.store.spool import Spool
 from triage.workflow import health
 from triage.workflow.parts.names import parts_of
 
@@ -121,6 +123,14 @@ def test_what_everybody_may_read_has_no_address_of_an_archive(desk: Desk, tmp_pa
         (row,) = pulls.wanted(tx, "cloud", NOON)
         pulls.not_fetched(tx, row["id"], "https://pacs.hospital.example/dw answered 500", NOON)
     assert found(desk, settings)["pull cloud"]["detail"].endswith("last for: cloud answered 500")
+    spool = Spool(settings.spool, 1 << 60)
+    spool.prepare()
+    with pytest.raises(Unavailable) as full:
+        spool.require_space()
+    with desk.database.write() as tx:
+        pulls.not_fetched(tx, row["id"], str(full.value), NOON)
+    said = found(desk, settings)["pull cloud"]["detail"]
+    assert "last for: the spool has " in said and str(tmp_path) not in said
 
 
 def test_an_archive_that_gives_no_series_is_red_and_of_one_among_others_it_is_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -146,9 +147,10 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
         silent = (asked_at is None or asked_at < due) and not pulls.any_fetched(tx, pull.name, due)
         answered = f"has not answered since {asked_at:%H:%M} UTC" if asked_at else "has not answered yet"
         mend = f"triage echo {pull.peer}" if pull.peer else "look at its url and token"
+        why = partial(_why, settings, pull)
         words = [f"{answered}: {mend}"] if silent else []
-        words += [f"{len(lost)} series were given up, last for: {_why(pull, lost[0])}"] if lost else []
-        words += [f"{len(again)} series are tried again, last for: {_why(pull, again[0])}"] if again else []
+        words += [f"{len(lost)} series were given up, last for: {why(lost[0])}"] if lost else []
+        words += [f"{len(again)} series are tried again, last for: {why(again[0])}"] if again else []
         red = silent or (bool(lost) and not pulls.any_fetched(tx, pull.name, now - PULL_SHOWN))
         since = min((r["next_attempt_at"] for r in lost), default=asked_at) if red else None
         found.append(
@@ -158,9 +160,9 @@ def _pulls(tx: Connection, settings: Settings, now: datetime) -> list[dict[str, 
     return found
 
 
-def _why(pull: PullSettings, row: dict[str, Any]) -> str:
-    """Without its address: `/health` is for everybody."""
-    reason = str(row["detail"])
+def _why(settings: Settings, pull: PullSettings, row: dict[str, Any]) -> str:
+    """Without its address and without ours on this disk (a full spool refuses a series): `/health` is for everybody."""
+    reason = str(row["detail"]).replace(f" {settings.spool}", "")
     return reason.replace(pull.url.rstrip("/"), pull.name) if pull.url else reason
 
 
