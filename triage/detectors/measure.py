@@ -23,9 +23,11 @@ LUNG_HU = -860.0  # of the lung around a nodule where too little of it is near
 SOLID_HU = (
     -380.0
 )  # denser cores hide vessels (solid part); between the readers' solid and ground glass classes
-# Share of the contrast at which a reader draws: physics says a half, but readers draw around what they see (the LIDC
-# outlines lie 0.3 to 0.5 mm outside the half-density edge; chosen on the 83 real train crops).
-SOLID_EDGE, FAINT_EDGE = 0.38, 0.45
+# Share of the contrast at which a reader draws: physics says a half, but readers draw around what they see. Chosen on
+# 83 real train crops and 103 nodules inserted into val scans, which agree: volume error 23 to 19 % and 22 to 13 % from 0.38.
+# 0.32 gave 15 and 10 %, and a ball with the edge of physics 1.5 mm too wide.
+SOLID_EDGE, FAINT_EDGE = 0.34, 0.45
+DENSE_EDGE = 0.38  # how wide the rim of a part-solid nodule is, is asked from here
 SHELL_MM = (1.0, 3.0)  # around a nodule: what reaches through it is attached; nearer is the nodule's own blur
 PLEURA_SHARE, VESSEL_MM3, VESSEL_HU = 0.06, 4.0, -650.0
 RIM_MM = 1.3  # a rim of lower density wider than the scanner's own blur makes a nodule part solid
@@ -104,8 +106,9 @@ def _segment(hu: NDArray[np.float32], lung: Mask, step: float, diameter_mm: floa
         return mask, "ground_glass"
     faint = background + 0.28 * (min(density, 60.0) - background)  # the rim of a part-solid nodule
     wide = _without_vessels((smooth > min(faint, -620.0)) & room, step, diameter_mm)
-    grown_mm = _radius(wide, step) - _radius(mask, step)
-    if wide.any() and grown_mm > max(RIM_MM, 0.22 * _radius(mask, step)):
+    dense = background + DENSE_EDGE * (min(density, 60.0) - background)
+    dense_mm = _radius(_without_vessels((smooth > dense) & room, step, diameter_mm), step)
+    if wide.any() and _radius(wide, step) - dense_mm > max(RIM_MM, 0.22 * dense_mm):
         return wide, "part_solid"
     return mask, "solid"
 
