@@ -135,8 +135,10 @@ def visit(chromium: Any, base: str, sown: Sown, clock: Clock) -> Iterator[Visit]
     """A page of this user at this path; what the console says wrong fails the test."""
     contexts, said = [], []
 
-    def go(user: str, path: str = "/worklist", *, size: dict[str, int] = DESK, theme: str = "dark") -> Page:
-        context = chromium.new_context(viewport=size, color_scheme=theme, accept_downloads=True)
+    def go(
+        user: str, path: str = "/worklist", *, size: dict[str, int] = DESK, theme: str = "dark", **more: Any
+    ) -> Page:
+        context = chromium.new_context(viewport=size, color_scheme=theme, accept_downloads=True, **more)
         contexts.append(context)
         with sown.database.write() as tx:
             secret = accounts.sign_in(tx, user, clock()).secret

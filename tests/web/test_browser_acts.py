@@ -8,6 +8,7 @@ from typing import Any
 from bench._studies import fill_in
 from tests.web.browser import (
     MARKS,
+    PHONE,
     Page,
     Visit,
     choose_row,
@@ -106,6 +107,25 @@ def test_t15_next_gives_three_readers_different_studies_best_first(visit: Visit,
         if FULL:
             _report(page)
     assert taken == expected[:turns]
+
+
+def test_the_ring_goes_with_next_and_does_not_stay_on_another_patient(visit: Visit, sown: Sown) -> None:
+    first, second = sown.add(ordered="STAT"), sown.add()
+    page = visit("ann")
+    choose_row(page, first)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#panel header[data-uid='{first}']")
+    page.keyboard.press("n")
+    page.wait_for_selector(f"#panel header[data-uid='{second}']")
+    until(page, "u => document.activeElement.closest('tr')?.dataset.uid === u", second)
+
+
+def test_a_finger_opens_a_study_with_one_tap_and_claims_nothing(visit: Visit, sown: Sown) -> None:
+    uid = sown.add()
+    page = visit("ann", size=PHONE, has_touch=True, is_mobile=True)
+    page.tap(f"tr[data-uid='{uid}'] .c-pat")
+    page.wait_for_selector(f"#panel header[data-uid='{uid}']")
+    page.wait_for_selector("#panel [data-act=claim]")  # offered: nothing is claimed yet
 
 
 def test_asking_for_a_held_study_is_told_to_both(visit: Visit, sown: Sown) -> None:

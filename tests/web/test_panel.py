@@ -49,3 +49,18 @@ def test_what_was_odd_about_the_images_is_said_beside_what_was_found(signed_in: 
     reader = signed_in("reader")
     assert "Noted: compressed with loss." in reader.get(f"/worklist/{uid}/panel").get_data(as_text=True)
     assert ok(reader.get(f"/api/v1/studies/{uid}"))["runs"][0]["notes"] == ["compressed with loss"]
+
+
+def test_each_reader_has_the_terms_in_their_own_language_whoever_came_first(
+    signed_in: SignedIn, sown: Sown
+) -> None:
+    """Jinja folds a filter of a constant when it compiles the template: once, in one language, for all."""
+    path, reader = f"/worklist/{sown.add(location='ICU')}/panel", signed_in("reader")
+
+    english, german = (
+        reader.get(path, headers={"Accept-Language": tongue}).get_data(as_text=True)
+        for tongue in ("en", "de")
+    )
+
+    assert "<td>ICU</td><td>no effect</td>" in english
+    assert "<td>ICU</td><td>ohne Wirkung</td>" in german

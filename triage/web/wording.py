@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask
+from jinja2 import pass_context
 
 from triage.domain.finding import FINDING_CODES
 from triage.domain.suitability import SENTENCES, ReasonCode
@@ -53,23 +54,34 @@ _BEYOND = re.compile(r"waits (\d+) h (\d+) beyond its limit")
 
 def install(app: Flask) -> None:
     app.jinja_env.globals.update(safety=lambda: _(SAFETY), system=lambda: web().settings.system)
-    app.jinja_env.filters.update(
-        clock=clock,
-        moment=moment,
-        minute=minute,
-        person=person,
-        hours=hours,
-        finding=finding,
-        because=because,
-        reason=reason_text,
-        happened=happened,
-        release=release,
-        effect=effect,
-        told=told,
-        reason_words=reason_words,
-        band=lambda w: _(BANDS[w]),
-        chip=lambda c: _(CHIP_WORDS[c]) if c in CHIP_WORDS else c,
-    )
+    filters: Mapping[str, Callable[..., Any]] = {
+        "clock": clock,
+        "moment": moment,
+        "minute": minute,
+        "person": person,
+        "hours": hours,
+        "finding": finding,
+        "because": because,
+        "reason": reason_text,
+        "happened": happened,
+        "release": release,
+        "effect": effect,
+        "told": told,
+        "reason_words": reason_words,
+        "band": lambda w: _(BANDS[w]),
+        "chip": lambda c: _(CHIP_WORDS[c]) if c in CHIP_WORDS else c,
+    }
+    app.jinja_env.filters.update({name: _asked_anew(run) for name, run in filters.items()})
+
+
+def _asked_anew(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Without a context Jinja folds a filter of a constant (`0|effect`) once, into the language of whoever came first."""
+
+    @pass_context
+    def filtered(_context: Any, *given: Any) -> Any:
+        return run(*given)
+
+    return filtered
 
 
 def reason_words(reason: Mapping[str, Any]) -> str:

@@ -212,7 +212,8 @@ async function openPanel(uid, tab) {
     $("grip").hidden = false;
     const path = `/worklist/${uid}`;
     if (location.pathname !== path) history.pushState(history.state, "", `${path}${search()}`);
-    if (list.rows.has(uid)) list.select(uid, { focus: false });
+    // A ring left behind on another patient's row would say that the keys mean that one.
+    if (list.rows.has(uid)) list.select(uid, { focus: $("rows").contains(document.activeElement) });
     list.draw();
   } catch (problem) {
     if (problem.status === undefined) throw problem;
@@ -335,13 +336,14 @@ for (const link of document.querySelectorAll("[data-tab]")) {
   });
 }
 for (const button of document.querySelectorAll("[data-sort]")) button.addEventListener("click", () => sortBy(button.dataset.sort));
+const byFinger = matchMedia("(pointer: coarse)"); // no Enter there, and two taps mean zoom
 const uidOf = (event) => event.target.closest("tr[data-uid]")?.dataset.uid;
 $("rows").addEventListener("click", (event) => {
   const uid = uidOf(event);
   if (!uid || !list.reacts(uid)) { if (uid) event.preventDefault(); return; }
   if (event.target.matches("input")) { list.toggle(uid); return; }
   list.select(uid);
-  if (panel.isOpen) openPanel(uid);
+  if (panel.isOpen || byFinger.matches) openPanel(uid);
 });
 $("rows").addEventListener("dblclick", (event) => {
   const uid = uidOf(event);
