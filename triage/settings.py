@@ -6,6 +6,7 @@ A part gets its table, not the whole. Secrets come from files or the environment
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -427,6 +428,19 @@ class Settings(BaseSettings):
     @property
     def outputs(self) -> Path:
         return self.home / "outputs"
+
+    def make_home(self) -> None:
+        """raises  Misconfigured when there is no folder `home` and none can be made, or it cannot be written"""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(
+                f"home {self.home} cannot be made ({error.strerror}): set home or TRIAGE_HOME to a folder of this user"
+            ) from error
+        if not os.access(self.home, os.W_OK | os.X_OK):
+            raise Misconfigured(
+                f"home {self.home} cannot be written: chown it, or set another home or TRIAGE_HOME"
+            )
 
 
 def load(file: Path | None = None) -> Settings:

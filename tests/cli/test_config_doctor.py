@@ -225,3 +225,11 @@ def test_a_command_that_reads_makes_no_home_and_its_advice_repeats_the_settings_
         "--config", str(file), "peer", "add", "pacs", "--aet", "PACS", "--host", "10.0.0.9", "--port", "104"
     )
     assert f"triage --config '{file}' echo pacs" in added.err
+
+
+def test_a_home_that_cannot_be_made_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIAGE_HOME", "/proc/nowhere")
+    for command in ("up", "migrate"):
+        done = triage(command)
+        assert done.code == 1
+        assert "home /proc/nowhere cannot be made" in done.err

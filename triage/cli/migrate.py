@@ -16,7 +16,7 @@ from triage.store.database import Database
 def migrate(state: State, direction: str) -> None:
     """Bring the database to this version (up), one step back (down), or say where it is (status)."""
     settings = state.settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     database = Database(settings.database_url)
     if direction == "up":
         migrations.upgrade(database)

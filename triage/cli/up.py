@@ -49,7 +49,7 @@ def start(settings: Settings, config: Path | None, parts: tuple[str, ...] = ()) 
     raises  Misconfigured for an address that is open without protection, or a database of another version
     """
     check_exposure(settings)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     database = Database(settings.database_url)
     if database.is_sqlite:
         migrate.upgrade(database)  # the embedded database is ours alone: bring it along

@@ -165,7 +165,7 @@ def restore(
     told    called with the number of objects looked at in the spool
     raises  Conflict while the product runs; Refused when `source` is no backup or is damaged
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     database = Database(settings.database_url)
     _require_stopped(database, now)
     database.close()

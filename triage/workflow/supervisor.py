@@ -111,7 +111,7 @@ def check_exposure(settings: Settings) -> None:
 
 def prepare(settings: Settings, database: Database) -> None:
     """Before any part runs: home, first policy, releases."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     with database.write() as tx:
         hold(tx, Lock.PREPARATION)
         policies.ensure_first(tx, clock())
