@@ -9,9 +9,11 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from tests.web.conftest import SignedIn
 from tests.web.seed import Sown, a_day, flag, pneumothorax
+from triage.web import qa_words
 
 # Names and signs that are the same in both languages, or that are no words of ours.
 NAMES = re.compile(
@@ -116,3 +118,13 @@ def test_charts_are_written_out_and_speak_no_codes(signed_in: SignedIn, sown: So
     shares = re.findall(r"<td[^>]*>([^<]*)</td>", reader.get("/qa/charts/6").get_data(as_text=True))
     assert any(re.fullmatch(r"\d+\.\d %", cell) for cell in shares)
     assert not any(re.fullmatch(r"0\.\d+", cell) for cell in shares)
+
+
+def test_the_day_of_a_golden_case_is_read_in_german_and_a_long_label_is_not_cut(app: Flask) -> None:
+    label = '<text x="{x}" y="9.0" text-anchor="end" fill="currentColor">lung_nodule: slices are missing within the series<'
+    with app.test_request_context(headers={"Accept-Language": "de"}):
+        said = [qa_words.words(text) for text in ("largest difference", "phantom", "golden case")]
+        narrow, wide = (str(qa_words.page(label.format(x=x))) for x in (272, 900))
+    assert said == ["größte Abweichung", "Phantom", "Referenzfall"]
+    assert 'textLength="270"' in narrow
+    assert "textLength" not in wide

@@ -110,6 +110,9 @@ beyond # sigma
 # on one side
 lasting shift
 checks
+largest difference
+phantom
+golden case
 positive
 said
 seen

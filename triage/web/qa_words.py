@@ -18,6 +18,8 @@ from triage.web import wording
 from triage.web.language import _, current
 
 _NODE = re.compile(r">([^<>]+)<")
+_LABEL = re.compile(r'(<text x="([\d.]+)"[^>]* text-anchor="end"[^>]*)>([^<]+)<')
+_CHARACTER = 6.5  # units of the picture that a character takes, about
 _FIGURE = re.compile(r"\d+(?:[.,:]\d+)*")
 _UNIT = re.compile(r",? (s|min)$")
 _PARTS = (re.compile(r"(.+) \((.+)\)(.*)", re.DOTALL), re.compile(r"(.+?): (.+)()", re.DOTALL))
@@ -69,7 +71,17 @@ def _code(text: str) -> str | None:
 
 def page(html: str) -> Markup:
     """Escaped markup (a report, a picture) with its texts in the reader's words."""
-    return Markup(_NODE.sub(lambda found: f">{escape(words(unescape(found[1])))}<", html))
+    return Markup(
+        _LABEL.sub(_fitting, _NODE.sub(lambda found: f">{escape(words(unescape(found[1])))}<", html))
+    )
+
+
+def _fitting(label: re.Match[str]) -> str:
+    """A label left of its bar, drawn narrower where its words are longer than the English ones and would be cut off."""
+    room = float(label[2])
+    if len(unescape(label[3])) * _CHARACTER <= room:
+        return label[0]
+    return f'{label[1]} textLength="{room - 2:.0f}" lengthAdjust="spacingAndGlyphs">{label[3]}<'
 
 
 def chart(said: Mapping[str, Any], svg: str, units: Mapping[str, str]) -> dict[str, Any]:
