@@ -82,9 +82,9 @@ def demo(state: State, once: bool, as_json: bool, home: Path | None, port: int, 
     folder = home or temporary_home()
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # ends like Ctrl-C: drained, nothing left behind
+    # Ends like Ctrl-C: drained, nothing left behind. Both, since a shell script starts `triage demo &` with SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     os.environ["TRIAGE_LOG_FORMAT"] = state.log_format
     try:
         with _running(state, folder, port, dicom_port) as running:
