@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -88,10 +89,11 @@ def test_a_drill_is_hidden_wherever_a_phantom_is_but_shown_as_an_open_alert(any_
 def test_its_messages_say_that_it_is_one(desk: Desk) -> None:
     begin(desk)
     with desk.database.write() as tx:
-        row = relay.prepare(tx, HL7, desk.site, desk.clock())
+        row = relay.prepare(tx, HL7, replace(desk.site, name="NORTH"), desk.clock())
     assert row is not None
     payload = row["payload"].decode()
     assert "|T|2.5.1" in payload and "DRILL, no patient" in payload and DRILL_PATIENT_ID in payload
+    assert "|TRIAGE|NORTH|" in payload  # the receiver sees which site it comes from
     with desk.database.read() as tx:
         assert [d["drill"] for d in deliveries.listing(tx)] == [True, True]
 

@@ -61,5 +61,5 @@ def test_mail_says_how_long_it_lives_and_a_withdrawal_has_no_link(desk: Desk) ->
         assert notice.link == ""
         made = links.make(tx, row["id"], LINK + "/", lambda: "W" * 32)
     assert made == f"{LINK}/{'W' * 32}"
-    mail = build(PAGER, replace(notice, link=made), desk.site.mode).decode()
+    mail = build(PAGER, replace(notice, link=made), desk.site.mode, desk.site.name).decode()
     assert made in mail and "works once" in mail and "hernia" not in mail

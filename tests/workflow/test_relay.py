@@ -113,10 +113,10 @@ def test_a_message_that_cannot_be_built_waits_and_lets_others_pass(
     desk.flagged(CRITICAL, study=2)
     build = relay.build
 
-    def fails(route: RouteSettings, notice: Any, mode: Mode) -> bytes:
+    def fails(route: RouteSettings, notice: Any, mode: Mode, site: str) -> bytes:
         if notice.accession_number == "A1":
             raise KeyError("a name nobody thought of")
-        return build(route, notice, mode)
+        return build(route, notice, mode, site)
 
     monkeypatch.setattr(relay, "build", fails)
     peer = Peer(DELIVERED)

@@ -40,7 +40,7 @@ def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> 
     notice = notice_of(tx, row, site)
     if route.link and notice.kind is MessageKind.RESULT:
         notice = replace(notice, link=links.make(tx, row["id"], route.link))
-    payload = build(route, notice, site.mode)
+    payload = build(route, notice, site.mode, site.name)
     # Cancelled in this very moment: its withdrawal counts this route as never told.
     return {**row, "payload": payload} if deliveries.keep_payload(tx, row["id"], payload) else None
 

@@ -69,7 +69,7 @@ def _steps(
     payload: list[bytes] = []
 
     def built() -> str:
-        payload.append(build(route, sample_notice(site, control_id, now), site.mode))
+        payload.append(build(route, sample_notice(site, control_id, now), site.mode, site.name))
         return f"{len(payload[0])} bytes, control id {control_id}"
 
     return [

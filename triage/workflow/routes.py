@@ -71,10 +71,15 @@ def server_context(settings: Hl7Settings) -> ssl.SSLContext | None:
     return context
 
 
-def build(route: RouteSettings, notice: AlertNotice, mode: Mode) -> bytes:
-    """The message as this route wants it; the same notice always gives the same bytes."""
+def build(route: RouteSettings, notice: AlertNotice, mode: Mode, site: str) -> bytes:
+    """The message as this route wants it; the same notice always gives the same bytes. site: its name, MSH-4 of HL7"""
     if route.kind == "mllp":
-        return build_oru(notice, mode=mode, processing_id="T" if notice.drill else route.processing_id)
+        return build_oru(
+            notice,
+            mode=mode,
+            processing_id="T" if notice.drill else route.processing_id,
+            sending=("TRIAGE", site),
+        )
     if route.kind == "mail":
         return build_mail(notice, letterhead(route, notice.recipient), route.patient_data)
     if route.kind == "fhir":
