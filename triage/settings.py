@@ -40,6 +40,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]  # 0: any free port, printed at sta
 Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, AfterValidator(_is_name)]
 Address = Annotated[str, Field(pattern=r"^([^\s@<>,;:\"]+@[^\s@<>,;:\"]+)?$", max_length=200)]  # of mail
+Hl7Name = Annotated[
+    str, Field(pattern=r"^[!-~]([ -~]{0,18}[!-~])?$")
+]  # HD.1 of HL7 v2.5.1: twenty characters
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -182,6 +185,9 @@ class RouteSettings(_Table):
     secret_file: Path | None = None  # webhook: key of the signature; mail: password; fhir: bearer token
     timeout_seconds: Seconds = 30.0
     processing_id: Literal["P", "T", "D"] = "P"
+    sending_application: Hl7Name = "TRIAGE"  # mllp: MSH-3; MSH-4 is the site's name
+    receiving_application: Hl7Name = "EHR"  # mllp: MSH-5 and 6, by which an interface engine routes
+    receiving_facility: Hl7Name = "HOSP"
     allow_private: bool = (
         False  # webhook, fhir: the peer may have a private address; mail: without TLS is meant
     )

@@ -12,9 +12,11 @@ import pytest
 
 from tests.certificates import pem_pair
 from tests.factories import NOON
+from tests.hl7.notices import a_notice
 from triage.domain.errors import Misconfigured
+from triage.domain.finding import Mode
 from triage.settings import Hl7Settings, RouteSettings
-from triage.workflow.routes import build_operator_notice, client_context, server_context
+from triage.workflow.routes import build, build_operator_notice, client_context, server_context
 
 ROW = {"kind": "constancy.missed", "text": "Triage is not working", "created_at": NOON, "control_id": "C1"}
 
@@ -34,6 +36,16 @@ def test_an_operator_hears_the_same_by_mail_and_by_webhook() -> None:
     )
     mail = message_from_bytes(build_operator_notice(desk, ROW), policy=default)
     assert mail["To"] == "it@h.example" and "Triage is not working" in mail.as_string()
+
+
+def test_a_message_is_addressed_as_the_route_says() -> None:
+    route = RouteSettings(name="ris", kind="mllp", host="ris", port=2575)
+    named = route.model_copy(update={"receiving_application": "RIS & CO", "receiving_facility": "NORTH"})
+    for meant, heads in ((route, "TRIAGE|SOUTH|EHR|HOSP"), (named, "TRIAGE|SOUTH|RIS \\T\\ CO|NORTH")):
+        message = build(meant, a_notice(), Mode.TRIAGE_ONLY, "SOUTH").decode()
+        assert message.startswith(f"MSH|^~\\&|{heads}|")
+    with pytest.raises(ValueError, match="receiving_facility"):
+        RouteSettings(name="ris", kind="mllp", host="ris", port=2575, receiving_facility="A\rPID|")
 
 
 def test_certificates_that_cannot_be_used_are_said_by_the_name_of_the_setting(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def build(route: RouteSettings, notice: AlertNotice, mode: Mode, site: str) -> b
             notice,
             mode=mode,
             processing_id="T" if notice.drill else route.processing_id,
-            sending=("TRIAGE", site),
+            sending=(route.sending_application, site),
+            receiving=(route.receiving_application, route.receiving_facility),
         )
     if route.kind == "mail":
         return build_mail(notice, letterhead(route, notice.recipient), route.patient_data)
