@@ -8,7 +8,7 @@ from triage.domain.finding import Band, Finding, Growth, Measurements
 from triage.store import schema
 
 from .conftest import SignedIn, ok
-from .seed import Sown, flag
+from .seed import Sown, flag, pneumothorax
 
 GROWN = Finding(
     "nodule", 0.7, 0.8, Band.HIGH, True, 0.5,
@@ -40,6 +40,14 @@ def test_the_panel_names_what_was_stored_but_is_never_flagged(sown: Sown, signed
     said = signed_in("reader").get(f"/worklist/{uid}/panel").get_data(as_text=True)
 
     assert "Never flagged by this release: pleural effusion." in said
+
+
+def test_a_finding_is_judged_once_however_many_there_are(sown: Sown, signed_in: SignedIn) -> None:
+    two, more = sown.add(findings=(GROWN, GROWN)), sown.add(findings=(GROWN, GROWN, pneumothorax()))
+    client = signed_in("reader")
+    pages = [client.get(f"/worklist/{uid}/panel").get_data(as_text=True) for uid in (two, more)]
+    assert [page.count('data-act="agree" data-finding="nodule"') for page in pages] == [0, 1]
+    assert pages[1].count('data-act="agree" data-finding="pneumothorax"') == 1
 
 
 def test_what_was_odd_about_the_images_is_said_beside_what_was_found(signed_in: SignedIn, sown: Sown) -> None:
