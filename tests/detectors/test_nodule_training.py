@@ -216,11 +216,14 @@ def test_finder_and_judges_learn_from_what_a_producer_draws_and_go_on_from_their
     monkeypatch.setitem(finder.POOL, "cpu", 16)
     monkeypatch.setitem(judge.POOL, "cpu", (64, 64))
     saved = tmp_path / "finder.safetensors"
-    losses = []
     for _ in range(2):
         learnt, early = finder.train_finder(drawing, saved, minutes=0.02, device="cpu", seed=1, batch=2)
-        losses.append(float(re.search(r"finder step 1 .* focal ([0-9.]+)", capsys.readouterr().out)[1]))
-    assert losses[1] < losses[0]
+        assert re.search(r"finder step 1 .* focal [0-9.]+", capsys.readouterr().out)
+    begun = finder.Averaged(
+        finder.NoduleFinder(finder.WIDTHS), torch.rand(2, 1, *(finder.PATCH,) * 3), saved, (2e-3, 1e-3), 0.0
+    )
+    assert (begun.peak, begun.model.state_dict().keys()) == (1e-3, load_file(saved).keys())
+    assert all(torch.equal(w, load_file(saved)[k]) for k, w in begun.model.state_dict().items())
     drawing.want_looks()
     while not early:
         drawing.serve(learnt)
@@ -230,6 +233,22 @@ def test_finder_and_judges_learn_from_what_a_producer_draws_and_go_on_from_their
     assert "judge step 1 loss" in capsys.readouterr().out
     assert load_file(paths[0]).keys() == load_file(paths[1]).keys()
     assert paths[0].read_bytes() != paths[1].read_bytes()
+
+
+def test_steps_on_the_same_blocks_lower_their_loss(drawing, tmp_path):
+    drawn = []
+    while not drawn:
+        drawn = [arrays for kind, arrays in drawing.take(5) if kind == "blocks"]
+    by = torch.Generator().manual_seed(1)
+    values, *wanted = finder.view(by, *(torch.from_numpy(a[:2]) for a in drawn[0]))
+    torch.manual_seed(1)
+    net = finder.Averaged(finder.NoduleFinder(finder.WIDTHS), values, tmp_path / "none", (2e-3, 1e-3), 1e-4)
+    losses = []
+    for _ in range(40):
+        focal, size = finder.loss_of(net(values), *wanted)
+        net.learn(focal + 0.2 * size, 0.0, warm=1)
+        losses.append(float(focal))
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_a_trainer_whose_producers_died_says_so(drawing):
