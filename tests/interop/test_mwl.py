@@ -18,7 +18,7 @@ from triage.cli.up import free_port
 from triage.settings import DicomSettings, Settings
 from triage.store import peers
 from triage.store.database import Database
-from triage.workflow.ordered import OrderThread
+from triage.workflow.ordered import WorklistOrders
 
 pytestmark = pytest.mark.interop
 
@@ -73,13 +73,13 @@ def test_wlmscpfs_tells_priority_place_and_reason(database: Database, tmp_path: 
         with database.write() as tx:
             peers.add(tx, "RIS", "WORKLIST", "127.0.0.1", port, tls=False)
         settings = Settings(home=tmp_path, dicom=DicomSettings(worklist="RIS"))
-        thread = OrderThread(database, settings, desk.clock, lambda: True)
-        assert thread.turn() == 1
+        asking = WorklistOrders(database, settings, desk.clock)
+        assert asking.turn() == 1
         item = desk.item()
         assert (item["ordered_priority"], item["location"]) == ("STAT", "Notaufnahme Süd")
         (order,) = desk.rows("order")
         assert order["reason_for_exam"] == "Dyspnoe" and order["procedure_text"] == "Thorax"
-        assert thread.turn() == 0  # it has its order
+        assert asking.turn() == 0  # it has its order
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -16,7 +16,7 @@ from triage.domain.errors import Misconfigured, Unavailable
 from triage.store import peers, policies, schema
 from triage.store.database import Database
 from triage.workflow import archive
-from triage.workflow.archive import ArchiveThread, Heard, believe
+from triage.workflow.archive import ArchiveCounts, Heard, believe
 from triage.workflow.intake import intake
 from triage.workflow.site import Site
 
@@ -79,7 +79,7 @@ def test_two_equal_answers_set_the_expected_count(
         policies.ensure_first(tx, clock())
         peers.add(tx, "PACS", "ARCHIVE", "127.0.0.1", archive_port, tls=False)
         intake(tx, an_arrival(a_header(modality="CT")), Site(), clock())
-    asking = ArchiveThread(database, "PACS", "TRIAGE", 5.0, clock, lambda: True)
+    asking = ArchiveCounts(database, "PACS", "TRIAGE", 5.0, clock)
     asking.turn()
     assert _expected(database) is None
     clock.advance(6)
@@ -95,34 +95,7 @@ def _expected(database: Database) -> int | None:
 
 def test_an_archive_that_is_no_peer_is_a_wrong_setting(database: Database, clock: Clock) -> None:
     with pytest.raises(Misconfigured, match="no peer"):
-        ArchiveThread(database, "NOBODY", "TRIAGE", 5.0, clock, lambda: True).turn()
-
-
-class Turns(ArchiveThread):
-    """The real loop; each turn ends as the test says, and the last one stops it."""
-
-    def __init__(self, database: Database, clock: Clock, outcomes: list[Exception | None]) -> None:
-        self.allowed = iter([False, *[True] * len(outcomes)])
-        super().__init__(database, "PACS", "TRIAGE", 5.0, clock, lambda: next(self.allowed))
-        self.outcomes, self.turns = outcomes, 0
-
-    def turn(self) -> None:
-        outcome = self.outcomes[self.turns]
-        self.turns += 1
-        if self.turns == len(self.outcomes):
-            self.stopping.set()
-        if outcome is not None:
-            raise outcome
-
-
-@pytest.mark.parametrize("ends", [None, Unavailable("away"), Misconfigured("no peer")])
-def test_the_loop_survives_an_archive_that_is_away_and_a_wrong_setting(
-    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch, ends: Exception | None
-) -> None:
-    monkeypatch.setattr(archive, "POLL_SECONDS", 0.01)
-    asking = Turns(database, clock, [None, ends])
-    asking.run()
-    assert asking.turns == 2
+        ArchiveCounts(database, "NOBODY", "TRIAGE", 5.0, clock).turn()
 
 
 def test_an_archive_that_does_not_know_the_series_or_changes_its_number_is_not_believed(
@@ -134,7 +107,7 @@ def test_an_archive_that_does_not_know_the_series_or_changes_its_number_is_not_b
         policies.ensure_first(tx, clock())
         peers.add(tx, "PACS", "ARCHIVE", "127.0.0.1", 104, tls=False)
         intake(tx, an_arrival(a_header(modality="CT")), Site(), clock())
-    asking = ArchiveThread(database, "PACS", "TRIAGE", 5.0, clock, lambda: True)
+    asking = ArchiveCounts(database, "PACS", "TRIAGE", 5.0, clock)
     for wait_seconds, expected in ((6, None), (6, None), (1, None), (6, None), (0, 4)):
         asking.turn()
         assert _expected(database) == expected

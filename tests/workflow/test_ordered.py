@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
 
-from tests.dicom.hospital import eventually
 from tests.factories import NOON
 from tests.workflow.desk import Desk
 from triage.dicom.mwl import MODALITY_WORKLIST_FIND, Scheduled
+from triage.domain.errors import Refused
 from triage.settings import DicomSettings, Settings
 from triage.store import orders, peers
 from triage.store.database import Database
-from triage.workflow import ordered
-from triage.workflow.ordered import OrderThread, Unordered, fits, take
+from triage.workflow.ordered import Unordered, WorklistOrders, fits, take
 
 ASKED = Unordered(1, "1.2.3", "A1", "P1")
 
@@ -103,72 +101,26 @@ def worklist(database: Database) -> Iterator[Worklist]:
     made.close()
 
 
-def orders_of(desk: Desk, peer: str = "RIS", may_ask: Callable[[], bool] = lambda: True) -> OrderThread:
-    return OrderThread(desk.database, Settings(dicom=DicomSettings(worklist=peer)), desk.clock, may_ask)
+def orders_of(desk: Desk, peer: str = "RIS") -> WorklistOrders:
+    return WorklistOrders(desk.database, Settings(dicom=DicomSettings(worklist=peer)), desk.clock)
 
 
 def test_a_study_without_an_order_is_asked_about_three_times_and_then_left(
     desk: Desk, worklist: Worklist
 ) -> None:
-    thread = orders_of(desk)
-    assert thread.turn() == 0  # nothing came yet
+    asking = orders_of(desk)
+    assert asking.turn() == 0  # nothing came yet
     desk.receive(study=1)
     desk.receive(study=2)  # the worklist has none for it
-    assert [thread.turn(), thread.turn()] == [2, 0]
+    assert [asking.turn(), asking.turn()] == [2, 0]
     assert desk.item(1)["ordered_priority"] == "STAT" and desk.item(2)["ordered_priority"] == "ROUTINE"
     for seconds in (60, 540, 59):
         desk.clock.advance(seconds)
-        thread.turn()
+        asking.turn()
     assert worklist.asked == ["A1", "A2", "A2", "A2"]
 
 
-def test_orders_are_asked_for_only_while_this_process_may(
-    desk: Desk, worklist: Worklist, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ordered, "POLL_SECONDS", 0.01)
-    may, refused = threading.Event(), threading.Event()
-
-    def may_ask() -> bool:
-        refused.set()
-        return may.is_set()
-
+def test_a_worklist_that_is_no_peer_is_a_wrong_setting(desk: Desk) -> None:
     desk.receive()
-    thread = orders_of(desk, may_ask=may_ask)
-    thread.start()
-    assert refused.wait(10) and worklist.asked == []
-    may.set()
-    eventually(lambda: desk.rows("order"))
-    thread.stopping.set()
-    thread.join(10)
-    assert not thread.is_alive() and desk.item()["ordered_priority"] == "STAT"
-
-
-class Heard:
-    """A logger that keeps what it was told: where logs go depends on what ran before in this process."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def warning(self, event: str, **_: object) -> None:
-        self.events.append(event)
-
-    error = warning
-
-
-@pytest.mark.parametrize(("bug", "said"), [(False, "peer.unreachable"), (True, "duty.failed")])
-def test_a_worklist_that_cannot_be_asked_is_said_and_ends_no_thread(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, bug: bool, said: str
-) -> None:
-    heard = Heard()
-    monkeypatch.setattr(ordered, "log", heard)
-    monkeypatch.setattr(ordered, "POLL_SECONDS", 0.01)
-    desk.receive()
-    thread = orders_of(desk, peer="nobody")
-    if bug:
-        thread._clock = lambda: None  # type: ignore[assignment,return-value]
-    thread.start()
-    eventually(lambda: heard.events)
-    assert heard.events == [said] and thread.is_alive()
-    thread.stopping.set()
-    thread.join(10)
-    assert not thread.is_alive()  # at once, though it would have waited half a minute
+    with pytest.raises(Refused, match="nobody"):
+        orders_of(desk, peer="nobody").turn()

@@ -24,7 +24,7 @@ from triage.domain.suitability import NotSuitable, ReasonCode
 from triage.settings import PerformSettings, PullSettings, Settings
 from triage.store import outputs, peers, pulls, tasks
 from triage.workflow import perform
-from triage.workflow.perform import Performer, PerformThread
+from triage.workflow.perform import Performer
 
 CAD = "110004"
 
@@ -452,28 +452,3 @@ def test_a_report_of_a_run_that_was_overtaken_meanwhile_is_not_shown(
     ds = manager.steps[step]
     assert ds.ProcedureStepState == "COMPLETED"
     assert not ds.UnifiedProcedureStepPerformedProcedureSequence[0].OutputInformationSequence
-
-
-class Turns:
-    """A performer whose turns are counted; each raises the next of `errors`."""
-
-    def __init__(self, *errors: Exception) -> None:
-        config = PerformSettings(name="ris", peer="ris")
-        self.config = config.model_copy(update={"interval_seconds": 0.001})
-        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
-
-    def turn(self) -> None:
-        self.taken += 1
-        if self.errors:
-            raise self.errors.pop()
-        self.enough.set()
-
-
-def test_whatever_a_turn_runs_into_the_next_one_comes_when_we_lead() -> None:
-    turns, leads = Turns(Unavailable("down"), KeyError("a mistake of ours")), iter([False, True])
-    thread = PerformThread(turns, lambda: next(leads, True))  # type: ignore[arg-type]
-    thread.start()
-    assert turns.enough.wait(20)
-    thread.stopping.set()
-    thread.join(20)
-    assert turns.taken >= 3 and not thread.is_alive()

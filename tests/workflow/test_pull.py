@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +21,8 @@ from triage.domain.errors import Misconfigured, Unavailable
 from triage.settings import PullSettings, Settings
 from triage.store import peers, pulls
 from triage.workflow.inlet import Inlet
-from triage.workflow.pull import GIVE_UP_AFTER, CurrentArchive, Puller, PullThread, archive_of, is_chest
+from triage.workflow.parts.collector import pulling
+from triage.workflow.pull import GIVE_UP_AFTER, CurrentArchive, Puller, archive_of, is_chest
 
 
 class Shelf:
@@ -278,56 +280,21 @@ def test_the_end_of_a_transfer_that_cannot_be_noted_undoes_no_fetch(
     assert desk.rows("series")[0]["instance_count"] == 1
 
 
-class Turns:
-    """A puller whose turns are counted; each raises the next of `errors`."""
+def test_a_pull_that_is_told_to_stop_ends_within_its_turn() -> None:
+    class Endless:
+        """A puller whose turn goes on while it may."""
 
-    def __init__(self, *errors: Exception) -> None:
-        self.pull = PullSettings(name="pacs", peer="pacs", interval_seconds=1.0).model_copy(
-            update={"interval_seconds": 0.001}
-        )
-        self.errors, self.taken = list(errors), 0
-        self.enough = threading.Event()
+        pull, begun = PullSettings(name="pacs", peer="pacs"), threading.Event()
 
-    def turn(self, may_go_on: Callable[[], bool]) -> int:
-        self.taken += 1
-        if self.errors:
-            raise self.errors.pop()
-        self.enough.set()
-        return 0
+        def turn(self, may_go_on: Callable[[], bool]) -> int:
+            self.begun.set()
+            while may_go_on():
+                time.sleep(0.001)
+            return 0
 
-
-def test_whatever_a_turn_runs_into_the_next_one_comes() -> None:
-    turns = Turns(Unavailable("down"), RuntimeError("a mistake of ours"))
-    thread = PullThread(turns, lambda: True)  # type: ignore[arg-type]
+    thread = pulling(Endless(), lambda: True)  # type: ignore[arg-type]
     thread.start()
-    assert turns.enough.wait(20)
-    thread.stopping.set()
-    thread.join(20)
-    assert turns.taken >= 3 and not thread.is_alive()
-
-
-def test_who_does_not_lead_asks_no_archive() -> None:
-    turns, asked = Turns(), threading.Event()
-
-    def may_ask() -> bool:
-        asked.set()
-        return False
-
-    thread = PullThread(turns, may_ask)  # type: ignore[arg-type]
-    thread.start()
-    assert asked.wait(20)
-    thread.stopping.set()
-    thread.join(20)
-    assert turns.taken == 0
-
-
-def test_who_comes_to_lead_asks_at_once_and_not_an_interval_later() -> None:
-    turns = Turns()
-    turns.pull = turns.pull.model_copy(update={"interval_seconds": 3_600.0})
-    answers = iter([False])
-    thread = PullThread(turns, lambda: next(answers, True))  # type: ignore[arg-type]
-    thread.start()
-    assert turns.enough.wait(20)
+    assert Endless.begun.wait(20)
     thread.stopping.set()
     thread.join(20)
     assert not thread.is_alive()

@@ -234,7 +234,8 @@ def test_an_operator_is_told_until_the_peer_answers(desk: Desk) -> None:
 def test_a_route_delivers_while_it_leads_and_survives_whatever_a_peer_or_the_database_does(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "POLL_SECONDS", 0.005)
+    for pause in ("POLL_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(relay, pause, 0.005)
     desk.flagged(CRITICAL)
     with desk.database.write() as tx:
         constancy.add_notice(tx, "constancy.missed", "Triage is not working", "hook", "OP1", desk.clock())

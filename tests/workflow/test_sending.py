@@ -17,12 +17,12 @@ from triage.dicom import commitment
 from triage.dicom.commitment import Report
 from triage.dicom.objects import kos, sr
 from triage.domain.dispatch import COMMIT_RETRY, SEND_ATTEMPTS_MAX
-from triage.domain.errors import Misconfigured, Unavailable
+from triage.domain.errors import Misconfigured
 from triage.settings import OutletSettings, Settings
 from triage.store import audit, dispatches, peers, reading, schema, studies
 from triage.store.database import Database
-from triage.workflow import sending
-from triage.workflow.sending import COMMIT_AWAY, Sender, SenderThread, service_of, settle_report
+from triage.workflow.parts.sender import sending_to
+from triage.workflow.sending import COMMIT_AWAY, Sender, service_of, settle_report
 from triage.workflow.site import Site
 
 
@@ -220,7 +220,7 @@ def test_a_slow_archive_delays_no_other(database: Database, tmp_path: Path) -> N
         bench.publisher.turn()
         settings = Settings(home=tmp_path)
         threads = [
-            SenderThread(Sender(database, settings, o, bench.clock), o.peer, lambda: True) for o in outlets
+            sending_to(Sender(database, settings, o, bench.clock), o.peer, lambda: True) for o in outlets
         ]
         for thread in threads:
             thread.start()
@@ -358,34 +358,3 @@ def test_what_two_publishers_sent_at_once_is_noted_once(database: Database, tmp_
     assert way.states() == {"sr": "sent", "kos": "sent"}
     with database.read() as tx:
         assert [e["act"] for e in audit.events(tx)].count("output.stored") == 2
-
-
-class Turns:
-    """A sender whose turns are counted; each raises the next of `errors`."""
-
-    def __init__(self, *errors: Exception) -> None:
-        self.errors, self.taken, self.enough = list(errors), 0, threading.Event()
-
-    def turn(self) -> int:
-        self.taken += 1
-        if self.errors:
-            raise self.errors.pop()
-        self.enough.set()
-        return 0
-
-
-@pytest.mark.parametrize(
-    "error", [Unavailable("the database does not answer"), KeyError("a mistake of ours")]
-)
-def test_whatever_a_turn_runs_into_the_next_one_comes_when_we_lead(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for pause in ("POLL_SECONDS", "REST_SECONDS"):
-        monkeypatch.setattr(sending, pause, 0.001)
-    turns, leads = Turns(error), iter([False, True])
-    thread = SenderThread(turns, "PACS", lambda: next(leads, True))  # type: ignore[arg-type]
-    thread.start()
-    assert turns.enough.wait(20)
-    thread.stopping.set()
-    thread.join(20)
-    assert turns.taken >= 2 and not thread.is_alive()

@@ -6,19 +6,16 @@ and we hold as many.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from triage.dicom.query import series_instance_count
-from triage.domain.errors import Misconfigured, TriageError, Unavailable
-from triage.log import get_logger
+from triage.domain.errors import Misconfigured
 from triage.store import completeness, peers
 from triage.store.database import Database
 
 POLL_SECONDS = 0.5
-log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ def believe(heard: Heard | None, count: int, now: datetime, apart_seconds: float
     return heard is not None and heard.count == count and (now - heard.at).total_seconds() >= apart_seconds
 
 
-class ArchiveThread(threading.Thread):
-    """Asks the configured archive about series that still arrive, until told to stop."""
+class ArchiveCounts:
+    """Asks the archive about the series that still arrive."""
 
     def __init__(
         self,
@@ -42,34 +39,13 @@ class ArchiveThread(threading.Thread):
         calling: str,
         apart_seconds: float,
         clock: Callable[[], datetime],
-        may_ask: Callable[[], bool],
     ) -> None:
-        super().__init__(name="archive", daemon=True)
         self._database, self._archive, self._calling = database, archive, calling
-        self._apart_seconds, self._clock, self._may_ask = apart_seconds, clock, may_ask
+        self._apart_seconds, self._clock = apart_seconds, clock
         self._heard: dict[str, Heard] = {}
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.wait(POLL_SECONDS):
-            if not self._may_ask():
-                continue
-            try:
-                self.turn()
-            except Unavailable as error:
-                log.warning(
-                    "peer.unreachable",
-                    peer=self._archive,
-                    error=str(error),
-                    fix=f"triage echo {self._archive}",
-                )
-                self.stopping.wait(10)
-            except TriageError as error:
-                log.error("archive.not_asked", peer=self._archive, error=str(error))
-                self.stopping.wait(60)
 
     def turn(self) -> None:
-        """Ask about every CT series that is not whole and has no count yet. raises Unavailable."""
+        """Ask about every CT series that is not whole and has no count yet. raises Misconfigured, Unavailable."""
         with self._database.read() as tx:
             peer = peers.find(tx, self._archive)
             waiting = completeness.uncounted_ct(tx)

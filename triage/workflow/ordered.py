@@ -6,7 +6,6 @@ in the list is never touched by it: an order can only lift.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from triage.dicom.mwl import Scheduled, find_scheduled
-from triage.domain.errors import TriageError
 from triage.domain.priority import OrderedPriority
-from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import audit, orders
 from triage.store.database import Database
@@ -28,7 +25,6 @@ AGAIN = (timedelta(minutes=1), timedelta(minutes=9))
 BATCH = 20
 # Requested Procedure Priority (0040,1003)
 PRIORITY = {"STAT": OrderedPriority.STAT, "HIGH": OrderedPriority.URGENT}
-log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -66,36 +62,12 @@ def take(tx: Connection, asked: Unordered, said: Scheduled, now: datetime) -> bo
     return True
 
 
-class OrderThread(threading.Thread):
-    """Asks the configured worklist while this process may."""
+class WorklistOrders:
+    """Asks the configured worklist about the studies without an order."""
 
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        clock: Callable[[], datetime],
-        may_ask: Callable[[], bool],
-    ) -> None:
-        super().__init__(name="orders", daemon=True)
-        self._database, self._settings, self._clock, self._may_ask = database, settings, clock, may_ask
+    def __init__(self, database: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._database, self._settings, self._clock = database, settings, clock
         self._next_at: dict[int, tuple[datetime, int]] = {}  # study: when to ask, how often it was asked
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        wait = POLL_SECONDS
-        while not self.stopping.wait(wait):
-            wait = POLL_SECONDS
-            if not self._may_ask():
-                continue
-            try:
-                self.turn()
-            except TriageError as error:
-                peer = self._settings.dicom.worklist
-                log.warning("peer.unreachable", peer=peer, error=str(error), fix=f"triage echo {peer}")
-                wait = 30.0
-            except Exception:
-                log.error("duty.failed", name="orders", exc_info=True)
-                wait = 30.0
 
     def turn(self) -> int:
         """Ask about the studies whose time has come; returns how many. raises Unavailable."""

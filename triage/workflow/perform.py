@@ -6,7 +6,6 @@ answer was lost is tried by an update: only its holder may make one.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -230,23 +229,3 @@ class Performer:
             series = series_instance_uid(key_at(run, o["identity_version"]), o["kind"])
             found.append(Output(study_uid, series, SOP_CLASSES[o["kind"]], o["sop_instance_uid"], ae_title))
         return found, unsent
-
-
-class PerformThread(threading.Thread):
-    """One server at its own pace, until told to stop."""
-
-    def __init__(self, performer: Performer, may_ask: Callable[[], bool]) -> None:
-        super().__init__(name=f"perform-{performer.config.name}", daemon=True)
-        self._performer, self._may_ask = performer, may_ask
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            if self._may_ask():
-                try:
-                    self._performer.turn()
-                except TriageError as error:
-                    log.warning("workitems.not_asked", name=self._performer.config.name, error=str(error))
-                except Exception:
-                    log.error("perform.failed", name=self._performer.config.name, exc_info=True)
-            self.stopping.wait(self._performer.config.interval_seconds)

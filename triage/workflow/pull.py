@@ -6,7 +6,6 @@ study late; what was fetched is not fetched again unless it has grown. One threa
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -27,7 +26,6 @@ log = get_logger()
 GIVE_UP_AFTER = 8
 FIRST_WAIT = timedelta(seconds=30)
 PRIORS_MAX = 2  # the latest of a patient
-LOOK_SECONDS = 1.0  # how often one that may not ask looks whether it may
 
 
 def archive_of(settings: Settings, pull: PullSettings, database: Database) -> Archive:
@@ -191,26 +189,3 @@ class Puller:
             self._inlet.end(transfer, aborted=aborted)
         except TriageError as error:
             log.warning("transfer.end_not_recorded", name=self.pull.name, error=str(error))
-
-
-class PullThread(threading.Thread):
-    """One archive at its own pace, until told to stop."""
-
-    def __init__(self, puller: Puller, may_ask: Callable[[], bool]) -> None:
-        super().__init__(name=f"pull-{puller.pull.name}", daemon=True)
-        self._puller, self._may_ask = puller, may_ask
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            may_ask = self._may_ask()
-            if may_ask:
-                try:
-                    self._puller.turn(lambda: not self.stopping.is_set())
-                except TriageError as error:
-                    log.warning("archive.not_asked", name=self._puller.pull.name, error=str(error))
-                except Exception:
-                    log.error("pull.failed", name=self._puller.pull.name, exc_info=True)
-            # Who has just come to lead need not wait a whole interval for the first look.
-            interval = self._puller.pull.interval_seconds
-            self.stopping.wait(interval if may_ask else min(interval, LOOK_SECONDS))

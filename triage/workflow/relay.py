@@ -7,7 +7,6 @@ the same bytes again under the same key (P9). One slow or dead consumer delays n
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -25,11 +24,13 @@ from triage.store import alerts, audit, constancy, deliveries, orders, results, 
 from triage.store.database import Database
 from triage.workflow import links
 from triage.workflow.alert import next_rung, tell_pages
+from triage.workflow.duty import DutyThread
 from triage.workflow.routes import build, build_operator_notice
 from triage.workflow.site import NewId, Site, new_id
 
 log = get_logger()
 POLL_SECONDS = 0.2
+REST_SECONDS = 1.0  # after a turn that was not possible: an alert may be waiting
 
 
 def prepare(tx: Connection, route: RouteSettings, site: Site, now: datetime) -> dict[str, Any] | None:
@@ -237,8 +238,8 @@ def tell_operator(
     return True
 
 
-class RouteThread(threading.Thread):
-    """Delivers one route until told to stop."""
+class RouteThread(DutyThread):
+    """Delivers one route until told to stop; its channel is its own."""
 
     def __init__(
         self,
@@ -250,27 +251,18 @@ class RouteThread(threading.Thread):
         may_send: Callable[[], bool],
         operators: Sequence[str] = (),
     ) -> None:
-        super().__init__(name=f"route-{route.name}", daemon=True)
+        super().__init__(
+            f"route-{route.name}", self._deliver, may_send, POLL_SECONDS, rest_seconds=REST_SECONDS
+        )
         self._operators = tuple(operators)
         self._database, self._route, self._channel, self._site = database, route, channel, site
-        self._clock, self._may_send = clock, may_send
-        self.stopping = threading.Event()
+        self._clock = clock
 
     def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                busy = self._may_send() and self._turn()
-            except TriageError as error:
-                log.error("delivery.not_possible", route=self._route.name, error=str(error))
-                busy = False
-            except Exception:
-                log.error("delivery.failed", route=self._route.name, exc_info=True)
-                busy = False
-            if not busy:
-                self.stopping.wait(POLL_SECONDS)
+        super().run()
         self._channel.close()
 
-    def _turn(self) -> bool:
+    def _deliver(self) -> bool:
         if deliver_next(
             self._database, self._route, self._channel, self._site, self._clock, operators=self._operators
         ):

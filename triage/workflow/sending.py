@@ -7,7 +7,6 @@ that died is done again with the same bytes under the same UIDs.
 from __future__ import annotations
 
 import random
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -43,7 +42,6 @@ WANT_BATCH = 500
 WANTED_FOR = timedelta(days=1)  # an object that is older is not sent to a peer that was added since
 LOOK_AGAIN = timedelta(minutes=10)  # an id may become visible after a higher one has
 POLL_SECONDS = 1.0
-REST_SECONDS = 10.0  # after a turn that was not possible
 COMMIT_AWAY = timedelta(minutes=5)  # a peer that could not be asked for commitment is asked again
 log = get_logger()
 
@@ -224,30 +222,6 @@ class Sender:
 
     def _fix(self) -> str:
         return f"triage echo {self._outlet.peer} shows each step"
-
-
-class SenderThread(threading.Thread):
-    """Turns one Sender while this process leads."""
-
-    def __init__(self, sender: Sender, name: str, may_send: Callable[[], bool]) -> None:
-        super().__init__(name=f"sender-{name}", daemon=True)
-        self._sender, self._may_send = sender, may_send
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        wait = 0.0
-        while not self.stopping.wait(wait):
-            wait = POLL_SECONDS
-            if not self._may_send():
-                continue
-            try:
-                wait = 0.0 if self._sender.turn() == BATCH else POLL_SECONDS
-            except TriageError as error:
-                log.warning("duty.not_possible", name=self.name, error=str(error))
-                wait = REST_SECONDS
-            except Exception:
-                log.error("duty.failed", name=self.name, exc_info=True)
-                wait = REST_SECONDS
 
 
 def service_of(settings: Settings, outlet: OutletSettings) -> stow_send.Service:

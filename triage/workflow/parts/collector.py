@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from triage.domain.errors import TriageError
 from triage.log import get_logger
 from triage.store import events
 from triage.store.database import Database
+from triage.workflow.duty import DutyThread
 from triage.workflow.folder import WatchedFolder
 from triage.workflow.inlet import Inlet
 from triage.workflow.parts.common import Beat, Stop, clock, settings_of_process
-from triage.workflow.perform import Performer, PerformThread
-from triage.workflow.pull import CurrentArchive, Puller, PullThread
+from triage.workflow.perform import Performer
+from triage.workflow.pull import CurrentArchive, Puller
 
 log = get_logger()
 LEASE = timedelta(seconds=15)
@@ -28,13 +30,13 @@ def main() -> int:
     database = Database(settings.database_url)
     holder = f"{os.uname().nodename}:{os.getpid()}"
     leads = False
-    threads: list[PullThread | PerformThread] = [
-        PerformThread(Performer(database, settings, one, clock), lambda: leads) for one in settings.perform
+    threads = [
+        performing(Performer(database, settings, one, clock), lambda: leads) for one in settings.perform
     ]
     for pull in settings.pull:
         archive = CurrentArchive(settings, pull, database)
         puller = Puller(pull, archive, database, Inlet(settings, database, clock, "pull"), clock)
-        threads.append(PullThread(puller, lambda: leads))
+        threads.append(pulling(puller, lambda: leads))
     folder = None
     if settings.folder.path is not None:
         inlet = Inlet(settings, database, clock, "folder")
@@ -67,3 +69,20 @@ def main() -> int:
         thread.join(timeout=10)
     beat.leave()
     return 0
+
+
+def performing(performer: Performer, may: Callable[[], bool]) -> DutyThread:
+    """A thread for one server of work items, at its own pace."""
+    config = performer.config
+    return DutyThread(f"perform-{config.name}", performer.turn, may, config.interval_seconds)
+
+
+def pulling(puller: Puller, may: Callable[[], bool]) -> DutyThread:
+    """A thread for one archive, at its own pace; a turn ends early when the thread is told to stop."""
+    thread: DutyThread = DutyThread(
+        f"pull-{puller.pull.name}",
+        lambda: puller.turn(lambda: not thread.stopping.is_set()),
+        may,
+        puller.pull.interval_seconds,
+    )
+    return thread

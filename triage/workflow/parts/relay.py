@@ -13,9 +13,9 @@ from triage.settings import Settings
 from triage.store import audit, deliveries, events
 from triage.store.database import Database
 from triage.store.spool import Spool
-from triage.workflow import budget, committing, constancy, step_events
+from triage.workflow import archive, budget, committing, constancy, step_events
 from triage.workflow.anchors import write_anchor
-from triage.workflow.archive import ArchiveThread
+from triage.workflow.archive import ArchiveCounts
 from triage.workflow.celery import Waker
 from triage.workflow.committing import CommitmentReports
 from triage.workflow.duty import DutyThread
@@ -126,30 +126,7 @@ def main() -> int:
         deliveries.sync_routes(tx, [(r.name, r.kind) for r in settings.routes])
         park_removed(tx, clock(), site_of(settings).ladder)
     clockwork = Clockwork(settings, database)
-    site = site_of(settings)
-    steps = StepEvents(database, settings, clock)
-    reports = CommitmentReports(database, Spool(settings.spool), settings, clock)
-    threads: list[RouteThread | ArchiveThread | DutyThread] = [
-        DutyThread("step-events", steps.turn, lambda: clockwork.leads, step_events.POLL_SECONDS),
-        DutyThread("commitment-reports", reports.turn, lambda: clockwork.leads, committing.POLL_SECONDS),
-    ]
-    for route in settings.routes:
-        try:
-            channel = channel_of(route)
-        except Misconfigured as error:  # one wrong route costs no other; what waits for it turns /health red
-            log.error("route.unusable", route=route.name, error=str(error), fix="triage config check")
-            continue
-        threads.append(
-            RouteThread(
-                database, route, channel, site, clock, lambda: clockwork.leads, clockwork.operator_routes
-            )
-        )
-    if settings.dicom.archive:
-        apart = settings.quiet_seconds / 2
-        archive = ArchiveThread(
-            database, settings.dicom.archive, settings.dicom.ae_title, apart, clock, lambda: clockwork.leads
-        )
-        threads.append(archive)
+    threads = duties(settings, database, clockwork)
     stop = Stop()
     beat = Beat(database, f"relay@{os.uname().nodename[:24]}")
     beat.start()
@@ -163,3 +140,30 @@ def main() -> int:
         thread.join(timeout=10)
     beat.leave()
     return 0
+
+
+def duties(settings: Settings, database: Database, clockwork: Clockwork) -> list[DutyThread]:
+    """A thread for each route and each peer that is told or asked: a slow one delays no other."""
+
+    def may() -> bool:
+        return clockwork.leads
+
+    site, peer = site_of(settings), settings.dicom.archive
+    steps = StepEvents(database, settings, clock)
+    reports = CommitmentReports(database, Spool(settings.spool), settings, clock)
+    threads = [
+        DutyThread("step-events", steps.turn, may, step_events.POLL_SECONDS),
+        DutyThread("commitment-reports", reports.turn, may, committing.POLL_SECONDS),
+    ]
+    for route in settings.routes:
+        try:
+            channel = channel_of(route)
+        except Misconfigured as error:  # one wrong route costs no other; what waits for it turns /health red
+            log.error("route.unusable", route=route.name, error=str(error), fix="triage config check")
+            continue
+        threads.append(RouteThread(database, route, channel, site, clock, may, clockwork.operator_routes))
+    if peer:
+        counts = ArchiveCounts(database, peer, settings.dicom.ae_title, settings.quiet_seconds / 2, clock)
+        fix = f"triage echo {peer}"
+        threads.append(DutyThread("archive", counts.turn, may, archive.POLL_SECONDS, fix=fix))
+    return threads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +18,12 @@ from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import events
 from triage.store.database import Database
-from triage.workflow.ordered import OrderThread
+from triage.workflow import ordered, sending
+from triage.workflow.duty import DutyThread
+from triage.workflow.ordered import WorklistOrders
 from triage.workflow.parts import publisher
 from triage.workflow.parts.common import clock, settings_of_process
-from triage.workflow.sending import Sender, SenderThread, settle_report
+from triage.workflow.sending import Sender, settle_report
 
 log = get_logger()
 LEASE = timedelta(seconds=30)
@@ -68,17 +71,23 @@ def main() -> int:
             thread.join(timeout=DRAIN_SECONDS)
 
 
-def start(settings: Settings, database: Database, lease: Lease) -> list[SenderThread | OrderThread]:
+def start(settings: Settings, database: Database, lease: Lease) -> list[DutyThread]:
     """A running thread for each outlet, and one for orders; a slow peer delays no other."""
-    threads: list[SenderThread | OrderThread] = [
-        SenderThread(Sender(database, settings, outlet, clock), outlet.peer, lease.held.is_set)
-        for outlet in settings.outlets
+    threads = [
+        sending_to(Sender(database, settings, o, clock), o.peer, lease.held.is_set) for o in settings.outlets
     ]
     if settings.dicom.worklist:
-        threads.append(OrderThread(database, settings, clock, lease.held.is_set))
+        asking = WorklistOrders(database, settings, clock)
+        fix = f"triage echo {settings.dicom.worklist}"
+        threads.append(DutyThread("orders", asking.turn, lease.held.is_set, ordered.POLL_SECONDS, fix=fix))
     for thread in (lease, *threads):
         thread.start()
     return threads
+
+
+def sending_to(sender: Sender, peer: str, may: Callable[[], bool]) -> DutyThread:
+    """A thread for one outlet; a whole batch says that more waits."""
+    return DutyThread(f"sender-{peer}", lambda: sender.turn() == sending.BATCH, may, sending.POLL_SECONDS)
 
 
 def _reports(settings: Settings, database: Database) -> Any:
