@@ -147,9 +147,21 @@ def view(by: Any, blocks: Tensor, marks: Tensor) -> tuple[Tensor, Tensor, Tensor
     return views.as_scanned(by, hu), *views.targets(there, PATCH)
 
 
+def new_finder(pretrained: Path) -> NoduleFinder:
+    """A finder that knows no nodule; its body, never its head, from a restorer's weights if the file is there."""
+    from safetensors.torch import load_file
+
+    net = NoduleFinder(WIDTHS)
+    if pretrained.exists():
+        head = {f"head.{k}": v for k, v in net.head.state_dict().items()}
+        net.load_state_dict(load_file(str(pretrained)) | head)
+    return net
+
+
 def train_finder(
     producers: Producers,
     saved: Path,
+    pretrained: Path,
     *,
     minutes: float,
     device: str,
@@ -158,26 +170,32 @@ def train_finder(
 ) -> tuple[Whole, list[Any]]:
     """Trains for about `minutes`, writes `saved` every 45 seconds and goes on from it.
 
+    pretrained  a restorer's weights (`pretrain`), which a new finder's body begins with if the file is there
     returns  the finder, and the looks that came before its end
     """
     torch.manual_seed(seed)
     begun = saved.exists()
     example = torch.rand(batch, 1, PATCH, PATCH, PATCH, device=device)
-    net = Averaged(NoduleFinder(WIDTHS), example, saved, (2e-3, 1.5e-3), 1e-4)
+    net = Averaged(new_finder(pretrained), example, saved, (2e-3, 1.5e-3), 1e-4)
     finder = Whole(net.kept.module, device)
     by = torch.Generator(device).manual_seed(seed)
     blocks, early, shown = views.Pool(POOL[device], device), [], []
+    producers.want("blocks")
     while len(blocks) < FIRST:
-        for _, arrays in producers.take(5):
-            blocks.add(*arrays)
+        for kind, arrays in producers.take(5):
+            if kind == "blocks":
+                blocks.add(*arrays)
     begin = stored = time.monotonic()
     while (share := (time.monotonic() - begin) / (60 * minutes)) < 1:
         for kind, arrays in producers.take():
-            blocks.add(*arrays) if kind == "blocks" else early.append(arrays)
+            if kind == "blocks":
+                blocks.add(*arrays)
+            elif kind == "looks":
+                early.append(arrays)
         if begun or net.step == SETTLED:
             producers.ready.value = 1
         if share > LOOKS_FROM:
-            producers.want_looks()
+            producers.want("looks")
         producers.serve(finder)
         picked = torch.randint(len(blocks), (batch,), generator=by, device=by.device)
         values, *wanted = view(by, *(k[picked] for k in blocks.kept))

@@ -80,7 +80,7 @@ def train_judges(
 
     early  looks that the producers already sent
     """
-    producers.want_looks()
+    producers.want("looks")
     pool, rng, copies = _Looks(device, POOL[device]), np.random.default_rng(seed), 0
     real = [crop_look(c, rng) for c in crops for _ in range(CROP_VIEWS)]
     if real:

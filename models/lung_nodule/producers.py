@@ -29,6 +29,7 @@ AT_ONCE = 8  # blocks in one message
 DRAWS_A_SCAN = 40  # then one of the scans that take turns goes
 DRAWS_A_LOOK = 120  # then the finder is asked about one scan as it is
 MOST_VOXELS = 24_000_000  # of lungs on the finder's grid at once; a tall chest has 18 million
+KINDS = ("lungs", "blocks", "looks")  # for the pre-training, the finder and the judges
 PATIENCE_S = 240.0  # after this a trainer that does not answer is taken for dead
 
 
@@ -81,12 +82,12 @@ class _Remote:
 
 
 class Producers:
-    """`count` processes that draw blocks, and looks once `want_looks` was called."""
+    """`count` processes that draw blocks, or what `want` said last."""
 
     def __init__(self, sampler: Sampler, hosts: Hosts, luna16: Path | None, count: int, seed: int) -> None:
         context = mp.get_context("fork")
         self.queue: Any = context.Queue(maxsize=6 * count)
-        self.looks, self.ready = context.Value("i", 0), context.Value("i", 0)
+        self.wanted, self.ready = context.Value("i", KINDS.index("blocks")), context.Value("i", 0)
         self.rooms = [_Room() for _ in range(count)]
         pipes = [context.Pipe() for _ in range(count)]
         self.ends = [ours for ours, _ in pipes]
@@ -94,16 +95,16 @@ class Producers:
         for k in range(count):
             sampler.rng = np.random.default_rng([seed, k])
             remote = _Remote(pipes[k][1], self.rooms[k])
-            given = (sampler, hosts, luna16, remote, self.queue, self.looks, self.ready, seed + k)
+            given = (sampler, hosts, luna16, remote, self.queue, self.wanted, self.ready, seed + k)
             self.processes.append(context.Process(target=_produce, args=given, daemon=True))
             self.processes[-1].start()
 
-    def want_looks(self) -> None:
-        """From now on looks, not blocks."""
-        self.looks.value = 1
+    def want(self, kind: str) -> None:
+        """From now on draw this one of KINDS; what was drawn before still comes."""
+        self.wanted.value = KINDS.index(kind)
 
     def take(self, timeout_s: float = 0.0) -> list[tuple[str, tuple[Any, ...]]]:
-        """Messages that have come: ("blocks", (hu, marks)) and ("looks", (looks, labels)).
+        """Messages that have come: ("lungs", (hu,)), ("blocks", (hu, marks)) and ("looks", (looks, labels)).
 
         timeout_s  how long to wait for the first; raises RuntimeError when no producer is left to send it
         """
@@ -148,7 +149,7 @@ def _produce(
     luna16: Path | None,
     finder: _Remote,
     queue: Any,
-    looks: Any,
+    wanted: Any,
     ready: Any,
     seed: int,
 ) -> None:
@@ -158,20 +159,28 @@ def _produce(
             luna16, LUNA16_TRAIN, seed
         )  # another order than the other producers have
     while os.getppid() == parent:  # a trainer that was killed takes its producers along
-        if looks.value:
+        kind = KINDS[wanted.value]
+        if kind == "looks":
             found = looks_of(sampler, sampler.host(), finder)
             _put(queue, ("looks", found), parent)
             hosts.turn()
             continue
-        samples = [sampler.draw(BLOCK, FINDER_STEP_MM) for _ in range(AT_ONCE)]
-        hu = np.stack([to_bytes(s.hu) for s in samples])
-        _put(queue, ("blocks", (hu, np.stack([marks_of(s) for s in samples]))), parent)
+        _put(queue, (kind, _lungs(sampler) if kind == "lungs" else _blocks(sampler)), parent)
         drawn += AT_ONCE
         if drawn % DRAWS_A_SCAN == 0:
             hosts.turn()
-        if drawn % DRAWS_A_LOOK == 0 and ready.value:
+        if kind == "blocks" and drawn % DRAWS_A_LOOK == 0 and ready.value:
             scan = sampler.host()
             scan.hard = hard_places(finder, scan)
+
+
+def _lungs(sampler: Sampler) -> tuple[Any, ...]:
+    return (np.stack([to_bytes(sampler.draw_lung(BLOCK, FINDER_STEP_MM)) for _ in range(AT_ONCE)]),)
+
+
+def _blocks(sampler: Sampler) -> tuple[Any, ...]:
+    samples = [sampler.draw(BLOCK, FINDER_STEP_MM) for _ in range(AT_ONCE)]
+    return np.stack([to_bytes(s.hu) for s in samples]), np.stack([marks_of(s) for s in samples])
 
 
 def _put(queue: Any, message: Any, parent: int) -> None:

@@ -108,21 +108,23 @@ class Sampler:
             place = scan.hard[int(rng.integers(len(scan.hard)))] + rng.normal(0, 6, 3)
         else:
             place = scan.places[int(rng.integers(len(scan.places)))]
-        middle = scan.grid.to_index(place[None])[0]
-        margin = (half_mm + 6) / np.array(scan.grid.spacing)
-        low = np.maximum(0, np.floor(middle - margin)).astype(int)
-        high = np.minimum(scan.grid.hu.shape, np.ceil(middle + margin) + 1).astype(int)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        affine = scan.grid.affine.copy()
-        affine[:3, 3] = scan.grid.to_lps(low[None].astype(float))[0]
-        native = Grid(scan.grid.hu[box].astype(np.float32), affine)
+        native = around(scan, place, half_mm + 6)
         lung = scan.lungs.on(native).astype(np.float32)
         drawn = self._fill(native, lung, scan, place, half_mm * 0.75)
-        start = (
-            native.to_index(place[None])[0] - half_mm / np.array(native.spacing) + rng.uniform(-0.5, 0.5, 3)
-        )
-        out = resample(native, step, start, (voxels, voxels, voxels))
-        return self._labelled(out, native, drawn, scan, half_mm)
+        return self._labelled(self._sampled(native, place, voxels, step), native, drawn, scan, half_mm)
+
+    def draw_lung(self, voxels: int, step_mm: float) -> Array:
+        """HU of such a block of a real scan as it is, wherever there is lung: no mark is read, nothing put in."""
+        real = [s for s in self.scans if not s.name.startswith("phantom")]
+        scan = real[int(self.rng.integers(len(real)))]
+        step = step_mm * float(self.rng.uniform(0.9, 1.1))
+        place = scan.places[int(self.rng.integers(len(scan.places)))]
+        return self._sampled(around(scan, place, voxels * step / 2 + 6), place, voxels, step).hu
+
+    def _sampled(self, native: Grid, place: Array, voxels: int, step: float) -> Grid:
+        half = voxels * step / 2 / np.array(native.spacing)
+        start = native.to_index(place[None])[0] - half + self.rng.uniform(-0.5, 0.5, 3)
+        return resample(native, step, start, (voxels, voxels, voxels))
 
     def host(self) -> Scan:
         """A scan to draw from: a phantom as seldom as PHANTOM_SHARE says."""
@@ -231,6 +233,17 @@ class Sampler:
         reach = 2 * half_mm
         near = [le for le in lesions if max(abs(c - out.hu.shape[0] / 2) for c in le.centre) < reach]
         return Sample(out.hu.astype(np.float32), tuple(near), tuple(ignored))
+
+
+def around(scan: Scan, place: Array, reach_mm: float) -> Grid:
+    """A copy of the scan's own voxels up to reach_mm from a place (LPS mm)."""
+    middle, margin = scan.grid.to_index(place[None])[0], reach_mm / np.array(scan.grid.spacing)
+    low = np.maximum(0, np.floor(middle - margin)).astype(int)
+    high = np.minimum(scan.grid.hu.shape, np.ceil(middle + margin) + 1).astype(int)
+    affine = scan.grid.affine.copy()
+    affine[:3, 3] = scan.grid.to_lps(low[None].astype(float))[0]
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return Grid(scan.grid.hu[box].astype(np.float32), affine)
 
 
 def turned(rng: np.random.Generator, *arrays: Any) -> list[Any]:

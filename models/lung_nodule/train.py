@@ -9,7 +9,9 @@ With `.venv/bin/python models/lung_nodule/` before it, the first command is all 
     train.py release --luna16 LUNA16 --work DIR --version 2.0.0 --judges 3
 
 --luna16 and --data may be given together. `release` calibrates on the val part of what it is given (LUNA16: subset 8; subset
-9 stays unseen), writes models/lung_nodule/VERSION and needs no GPU. `finder` and `judge` train one of the two.
+9 stays unseen), writes models/lung_nodule/VERSION and needs no GPU. `finder` and `judge` train one of the two. `pretrain`
+teaches a finder's body to restore lungs, without marks or nodules; a new finder in the same DIR begins with that.
+`both --pretrain-minutes 5` does so first, within its minutes.
 DIR keeps the weights between the steps; a step that finds its own weights there goes on from them. --minutes counts
 from the start of the program, reading included.
 """
@@ -41,11 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["both", "finder", "judge", "release"])
+    parser.add_argument("step", choices=["both", "pretrain", "finder", "judge", "release"])
     parser.add_argument("--data", type=Path, help="shared/data/ct")
     parser.add_argument("--luna16", type=Path, help="folder with subset0 ... subset9 and annotations.csv")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60.0, help="by the clock")
+    parser.add_argument("--pretrain-minutes", type=float, default=0.0, help="of `both`, before the finder")
     parser.add_argument("--threads", type=int, default=1, help="of the process that learns, on a CPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--producers", type=int, default=1, help="processes that draw what is learnt from")
@@ -77,6 +80,7 @@ def train(sources: Sources, args: Any) -> None:
     import torch
     from finder import WIDTHS, Whole, train_finder
     from judge import train_judges
+    from pretrain import pretrain
     from producers import Producers
     from sampler import open_sampler
 
@@ -91,21 +95,33 @@ def train(sources: Sources, args: Any) -> None:
     print(f"{len(hosts.scans)} scans read after {time.monotonic() - BEGIN:.0f} s", flush=True)
     producers = Producers(sampler, hosts, sources.luna16, args.producers, args.seed)
     saved, share = args.work / "finder.safetensors", FINDER_SHARE if args.step == "both" else 1.0
+    pretrained = args.work / "pretrained.safetensors"
     batch = args.batch or ((32, 96) if args.device == "cuda" else (8, 24))
     early: list[Any] = []
 
     def left() -> float:
-        return args.minutes - (time.monotonic() - BEGIN) / 60
+        return max(0.01, args.minutes - (time.monotonic() - BEGIN) / 60)  # a step even if reading took all
 
     try:
+        if args.step == "pretrain" or (args.step == "both" and args.pretrain_minutes and not saved.exists()):
+            minutes = left() if args.step == "pretrain" else args.pretrain_minutes
+            pretrain(
+                producers, pretrained, minutes=minutes, device=args.device, seed=args.seed, batch=batch[0]
+            )
         if args.step == "judge":
             module = load_safetensors(NoduleFinder(WIDTHS), saved).to(args.device).eval()
             finder = Whole(module, args.device)
-        else:
+        elif args.step != "pretrain":
             finder, early = train_finder(
-                producers, saved, minutes=left() * share, device=args.device, seed=args.seed, batch=batch[0]
+                producers,
+                saved,
+                pretrained,
+                minutes=left() * share,
+                device=args.device,
+                seed=args.seed,
+                batch=batch[0],
             )
-        if args.step != "finder":
+        if args.step in ("both", "judge"):
             paths = judge_paths(args.work, args.judges)
             train_judges(
                 producers,

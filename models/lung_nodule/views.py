@@ -67,7 +67,7 @@ def moved(marks: Tensor, matrix: Tensor, shift: Tensor, scale: Tensor, side: int
 
 
 def as_scanned(by: Generator, hu: Tensor) -> Tensor:
-    """HU (n, c, z, y, x) of another dose, kernel and calibration, as the networks read it: `lung_nodule.scaled`."""
+    """HU (n, c, z, y, x) of another dose, kernel and calibration, as the networks read it."""
     count = hu.shape[0]
     kind = torch.rand(count, generator=by, device=by.device)
     soft, sharp = uniform(by, -0.9, -0.3, count), uniform(by, 0.2, 0.9, count)
@@ -78,6 +78,11 @@ def as_scanned(by: Generator, hu: Tensor) -> Tensor:
     edge, gain, level, noise = (v.reshape(-1, 1, 1, 1, 1) for v in (edge, gain, level, noise))
     hu = (hu + edge * (hu - _smooth(hu))) * gain + level
     hu = hu + noise * torch.randn(hu.shape, generator=by, device=by.device)
+    return scaled(hu)
+
+
+def scaled(hu: Tensor) -> Tensor:
+    """As `lung_nodule.scaled`."""
     return ((hu + 1000) / 1400).clamp(0, 1)
 
 

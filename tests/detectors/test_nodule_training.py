@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from triage.detectors._grid import Grid, canonical
+from triage.detectors._grid import Grid, canonical, resample
 from triage.phantom import NoduleSpec, make_thorax, nodule_truth, render_volume
 
 TRAINING = str(Path(__file__).resolve().parents[2] / "models" / "lung_nodule")
@@ -22,6 +23,7 @@ import insertion  # noqa: E402
 import judge  # noqa: E402
 import looks  # noqa: E402
 import luna16  # noqa: E402
+import pretrain  # noqa: E402
 import producers  # noqa: E402
 import sampler  # noqa: E402
 import views  # noqa: E402
@@ -36,6 +38,7 @@ for name in (
     "judge",
     "looks",
     "luna16",
+    "pretrain",
     "producers",
     "sampler",
     "views",
@@ -217,14 +220,16 @@ def test_finder_and_judges_learn_from_what_a_producer_draws_and_go_on_from_their
     monkeypatch.setitem(judge.POOL, "cpu", (64, 64))
     saved = tmp_path / "finder.safetensors"
     for _ in range(2):
-        learnt, early = finder.train_finder(drawing, saved, minutes=0.02, device="cpu", seed=1, batch=2)
+        learnt, early = finder.train_finder(
+            drawing, saved, tmp_path / "none", minutes=0.02, device="cpu", seed=1, batch=2
+        )
         assert re.search(r"finder step 1 .* focal [0-9.]+", capsys.readouterr().out)
     begun = finder.Averaged(
         finder.NoduleFinder(finder.WIDTHS), torch.rand(2, 1, *(finder.PATCH,) * 3), saved, (2e-3, 1e-3), 0.0
     )
     assert (begun.peak, begun.model.state_dict().keys()) == (1e-3, load_file(saved).keys())
     assert all(torch.equal(w, load_file(saved)[k]) for k, w in begun.model.state_dict().items())
-    drawing.want_looks()
+    drawing.want("looks")
     while not early:
         drawing.serve(learnt)
         early = [arrays for kind, arrays in drawing.take(0.05) if kind == "looks"]
@@ -249,6 +254,64 @@ def test_steps_on_the_same_blocks_lower_their_loss(drawing, tmp_path):
         net.learn(focal + 0.2 * size, 0.0, warm=1)
         losses.append(float(focal))
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_block_of_lung_is_the_scan_as_it_is(scan):
+    drawn_from = sampler.Sampler([scan, replace(scan, name="phantom1")], None, [], seed=5)
+    drawn_from.rng = np.random.default_rng(2)
+    block = drawn_from.draw_lung(32, 1.25)
+    again = np.random.default_rng(2)
+    assert again.integers(1) == 0  # of one real scan: phantoms are none
+    step = 1.25 * again.uniform(0.9, 1.1)
+    place = scan.places[again.integers(len(scan.places))]
+    start = scan.grid.to_index(place[None])[0] - 16 * step / np.array(scan.grid.spacing)
+    whole = resample(scan.grid, step, start + again.uniform(-0.5, 0.5, 3), (32, 32, 32))
+    assert np.abs(block - whole.hu).max() < 0.5
+
+
+def test_what_is_spoilt_is_hidden_in_part_shuffled_in_part_and_else_as_it_was(monkeypatch):
+    monkeypatch.setattr(pretrain, "BEND", 0.0)
+    values = torch.arange(48.0**3).reshape(1, 1, 48, 48, 48) / 48**3
+    bad = pretrain.spoilt(torch.Generator().manual_seed(4), values.expand(6, -1, -1, -1, -1))
+    same = (bad == values).float().mean((1, 2, 3, 4))
+    assert 0.4 < same.min() < same.max() < 0.9
+    elsewhere = torch.isin(bad, values).float().mean((1, 2, 3, 4))  # shuffled, not hidden
+    assert (elsewhere > same + 0.02).all()
+    assert torch.equal(pretrain._join(pretrain._split(values, 8), 48), values)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_pretraining_learns_to_restore_lungs(scan, monkeypatch, tmp_path):
+    monkeypatch.setattr(finder, "WIDTHS", (4, 8, 12))
+    drawn_from = sampler.Sampler([scan], None, [], seed=5)
+    lungs = np.stack([producers.to_bytes(drawn_from.draw_lung(producers.BLOCK, 1.25)) for _ in range(2)])
+    torch.manual_seed(1)
+    values, whole = pretrain.view(torch.Generator().manual_seed(1), torch.from_numpy(lungs))
+    net = finder.Averaged(pretrain.restorer(), values, tmp_path / "none", (1e-2, 1e-3), 1e-4)
+    for _ in range(30):
+        loss = torch.nn.functional.mse_loss(net(values), whole)
+        net.learn(loss, 0.0, warm=1)
+    assert loss.item() < 0.3 * whole.var().item()  # the best constant leaves 1
+
+
+def test_a_finder_takes_over_the_pretrained_body_but_no_head_and_learns_as_one_that_begins(
+    drawing, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(pretrain, "FIRST", 8)
+    monkeypatch.setitem(pretrain.POOL, "cpu", 16)
+    saved = tmp_path / "pretrained.safetensors"
+    for _ in range(2):
+        pretrain.pretrain(drawing, saved, minutes=0.01, device="cpu", seed=1, batch=2)
+        assert re.search(r"pretrain step 1 .* off by [0-9]+ HU", capsys.readouterr().out)
+    restored = load_file(saved)
+    new = finder.new_finder(saved)
+    assert all(torch.equal(w, restored[k]) for k, w in new.state_dict().items() if k[:5] != "head.")
+    assert restored["head.weight"].shape[0] == 8
+    assert new.head.bias.tolist() == [-5, 0, 0, 0, 2]
+    again = finder.Averaged(pretrain.restorer(), torch.rand(1, 1, 48, 48, 48), saved, (2e-3, 1e-3), 0.0)
+    assert again.peak == 1e-3
+    begun = finder.Averaged(new, torch.rand(1, 1, 48, 48, 48), tmp_path / "none", (2e-3, 1e-3), 0.0)
+    assert begun.peak == 2e-3
 
 
 def test_a_trainer_whose_producers_died_says_so(drawing):
