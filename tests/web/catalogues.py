@@ -31,6 +31,7 @@ REFUSALS = {
     "Refused": None,
     "Conflict": None,
     "NotFound": None,
+    "NotOpened": None,
 }  # what a person at a page is told when it cannot be done
 # Words that pages take from rows: states, roles, kinds.
 STATES = (

@@ -365,6 +365,14 @@ def test_broken_json_and_large_bodies_are_refused(signed_in: SignedIn, sown: Sow
     assert reader.post(path, data={"verdict": "agree"}).status_code == 422
 
 
+def test_a_word_before_the_claim_is_refused_and_says_what_it_needs(signed_in: SignedIn, sown: Sown) -> None:
+    uid = sown.add()
+    ann, path = signed_in("ann"), f"/api/v1/studies/{uid}"
+    assert ok(ann.post(f"{path}/feedback", json={"verdict": "agree"}), 422)["needs"] == "claim"
+    ok(signed_in("ben").post(f"{path}/claim"))  # another's claim is not mine
+    assert ok(ann.post(f"{path}/feedback", json={"verdict": "agree"}), 422)["needs"] == "claim"
+
+
 def test_an_override_raises_and_its_reason_is_shown(signed_in: SignedIn, sown: Sown) -> None:
     sown.add()
     uid = sown.add(findings=(flag("nodule"),))

@@ -202,6 +202,29 @@ def test_t17_agreeing_before_opening_is_refused_with_words(visit: Visit, sown: S
     assert _feedback(sown, uid) == []
 
 
+def test_a_word_on_a_study_that_the_panel_shows_unclaimed_offers_the_claim(visit: Visit, sown: Sown) -> None:
+    """J and K show a study without a claim: A there asks once, and stores nothing until the study is the reader's."""
+    uid = sown.add(patient="Doe^Jane", findings=(flag("nodule"),))
+    page = visit("ann")
+    choose_row(page, uid)
+    page.keyboard.press("w")
+    page.wait_for_selector(f"#panel header[data-uid='{uid}']")
+    page.keyboard.press("a")
+    page.wait_for_selector("dialog[open] >> text=Doe, Jane")
+    page.keyboard.press("Escape")
+    until(page, "!document.querySelector('dialog[open]')")
+    assert _feedback(sown, uid) == []
+    page.keyboard.press("d")
+    page.keyboard.press("2")
+    page.wait_for_selector("dialog[open] >> text=Claim and disagree")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast >> text=Disagreed")
+    assert [(f["verdict"], f["chip"]) for f in _feedback(sown, uid)] == [("disagree", "known")]
+    with sown.database.read() as tx:
+        acts = [e["act"] for e in audit.events(tx, object_kind="study", object_id=uid) if e["actor"] == "ann"]
+    assert {"study.claimed", "study.opened", "feedback.disagree"} <= set(acts)
+
+
 def test_a_reason_is_typed_at_once_and_no_letter_of_it_is_a_key_of_the_list(visit: Visit, sown: Sown) -> None:
     uid, other = sown.add(), sown.add()
     page = visit("ann")

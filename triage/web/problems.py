@@ -14,7 +14,7 @@ from triage.domain.errors import Conflict, Misconfigured, ReadOnly, Refused, Una
 from triage.log import get_logger
 from triage.web.context import stamp
 from triage.workflow import fhir
-from triage.workflow.read.row import Held, NotFound, Stale
+from triage.workflow.read.row import Held, NotFound, NotOpened, Stale
 
 log = get_logger()
 
@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "held": ("Somebody was faster", "`holder` has it, until `until`. Ask, wait, or take over with a reason."),
     "changed": ("Changed meanwhile", "`version` is the version of now. Look again, then repeat with it in If-Match."),
     "conflict": ("Conflict", "The request contradicts what is stored."),
-    "refused": ("Refused", "The input is at fault; `detail` says what to mend."),
+    "refused": ("Refused", "The input is at fault; `detail` says what to mend. `needs: claim`: claim it first."),
     "too-many": ("Too many requests", "Wait for the seconds in Retry-After, then try again."),
     "too-large": ("Too large", "The body is larger than this path takes."),
     "unavailable": ("Not available now", "`part` does not answer. Nothing was changed; try again."),
@@ -129,6 +129,8 @@ def _of_domain(error: Exception) -> Response | None:
         return problem(404, "not-found", str(error))
     if isinstance(error, Conflict):
         return problem(409, "conflict", str(error))
+    if isinstance(error, NotOpened):
+        return problem(422, "refused", str(error), needs="claim")
     if isinstance(error, Refused):
         return problem(422, "refused", str(error))
     if isinstance(error, Unavailable | Misconfigured):

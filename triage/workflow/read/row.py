@@ -17,6 +17,10 @@ class NotFound(Refused):
     """No such study or alert, or none that this person may see. HTTP 404."""
 
 
+class NotOpened(Refused):
+    """Only who has opened or claimed the study may do this (ux 5.7). HTTP 422 with what it needs."""
+
+
 class Stale(Conflict):
     """The row changed since the caller looked. HTTP 412 with the version of now."""
 

@@ -13,7 +13,7 @@ from triage.domain.priority import prioritize
 from triage.domain.run import RunState
 from triage.store import audit, policies, reading, results, runs, worklist
 from triage.workflow.rank import rank
-from triage.workflow.read.row import READABLE, locked_item, tell
+from triage.workflow.read.row import READABLE, NotOpened, locked_item, tell
 
 UNDO_LENGTH = timedelta(seconds=10)
 VERDICTS = ("agree", "disagree", "missed")
@@ -34,7 +34,7 @@ def feedback(
     """Agree, disagree or missed; for quality alone: neither report nor priority change. Returns the feedback's id.
 
     finding  "" for all flags of the study; needed for `missed`, which no flag of the study may name already
-    raises   Refused before this reader opened or claimed the study (ux 5.7)
+    raises   NotOpened before this reader opened or claimed the study (ux 5.7)
     """
     if verdict not in VERDICTS:
         raise Refused(f"verdict {verdict!r} is unknown; one of {', '.join(VERDICTS)}")
@@ -46,7 +46,7 @@ def feedback(
         raise Refused("say which finding was missed")
     study_id, _ = locked_item(tx, study_uid, None)
     if not _has_seen(tx, study_uid, reader):
-        raise Refused("open the study before you judge it")
+        raise NotOpened("open the study before you judge it")
     if verdict == "missed" and any(
         f.actionable and f.name == finding for _, f in results.counting_findings(tx, study_id)
     ):

@@ -7,7 +7,7 @@ import { t, tn } from "./words.js";
 
 const path = (uid, name) => `/api/v1/studies/${uid}/${name}`;
 
-/** `page`: {refresh, row(uid), known, stale()} */
+/** `page`: {refresh, row(uid), offers(uid), known, stale()}; `offers` names the patient of a study that the panel shows and that can be claimed. */
 export function makeActs(page) {
   let undoable = null;
   let offered = null; // the message with Undo: only the last word can be taken back, so only one is shown
@@ -76,12 +76,26 @@ export function makeActs(page) {
 
   async function judge(uid, body, words) {
     await run(async () => {
-      await act(path(uid, "feedback"), body);
+      try {
+        await act(path(uid, "feedback"), body);
+      } catch (problem) {
+        const name = problem.body?.needs === "claim" && page.offers(uid);
+        if (!name) throw problem;
+        if (!(await claimFirst(uid, name, body.verdict))) return;
+        await act(path(uid, "feedback"), body);
+      }
       undoable = uid;
       setTimeout(() => { if (undoable === uid) undoable = null; }, 10_000);
       offered?.remove();
       offered = toast(`${words} ${t("Feedback for quality. Does not change the report or the priority.")}`, { ms: 10_000, action: { words: t("Undo Z"), run: undo } });
     });
+  }
+
+  /** A word needs a reader who has the study (ux 5.7): whoever reads it in the panel without a claim is asked once, and the word waits. */
+  async function claimFirst(uid, name, verdict) {
+    const confirm = { agree: t("Claim and agree"), disagree: t("Claim and disagree"), missed: t("Claim and note as missed") }[verdict];
+    const sure = await choose({ title: t("You have not opened this study yet"), text: t("%(name)s. Open and claim it, and store your word?", { name }), confirm });
+    return sure && claim(uid, { open: true });
   }
 
   /** `finding` "" means all flags of the study. */

@@ -19,6 +19,8 @@ export class Panel {
   }
 
   get isOpen() { return !this.place.hidden; }
+  /** Whom it shows, where the study can still be claimed or is ours; else "". */
+  get claimable() { return this.place.querySelector("[data-act=claim], [data-act=release]") ? this.place.querySelector("h2 span").textContent : ""; }
 
   /** Show a study. Of several calls on their way the last one wins: an older answer may not put another patient here. */
   async open(uid, tab = null) {

@@ -39,7 +39,7 @@ const rest = watchRest(scroller, () => dialog.isOpen() || popped() || document.q
 const panel = new Panel($("panel"), { onAct: (name, finding) => onAct(name, finding), onOverlay: (uid) => acts.overlay(uid) });
 const age = { stale: false, old: false, offline: false };
 const afterAct = () => { refetch(); panel.refresh().catch(dialog.tell); }; // feedback changes no row, but the history
-const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), known, stale: () => age.old || age.offline });
+const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), offers: (uid) => (panel.isOpen && panel.uid === uid ? panel.claimable : ""), known, stale: () => age.old || age.offline });
 const banner = makeBanner($("banner"), $("shout"), {
   mayAct: known.mayAlert, keys: known.singleKeys ? known.keys : {}, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
