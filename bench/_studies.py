@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,8 +30,20 @@ DATABASES = [
 ]
 
 
+def each_database(of: Callable[[Path, str], dict[str, Any]]) -> dict[str, Any]:
+    """What `of` (a home, the address of an empty database) found with each kind, beside the sizes and the load before."""
+    figures: dict[str, Any] = {"open": OPEN, "total": TOTAL, "load_before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="triage-bench-") as folder:
+        for kind in DATABASES:
+            home = Path(folder) / kind
+            home.mkdir()
+            with _url_of(kind, home) as url:
+                figures[kind] = of(home, url)
+    return figures
+
+
 @contextmanager
-def url_of(kind: str, home: Path) -> Iterator[str]:
+def _url_of(kind: str, home: Path) -> Iterator[str]:
     """The address of an empty database, "sqlite" or "postgresql"; the server of the second lives as long as this."""
     if kind == "sqlite":
         yield f"sqlite:///{home / 'triage.db'}"

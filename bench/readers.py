@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -20,7 +19,7 @@ import psutil
 from sqlalchemy import select
 
 from bench._server import memory_mb, milliseconds, processor_seconds, served
-from bench._studies import DATABASES, OPEN, TOTAL, fill, url_of
+from bench._studies import each_database, fill
 from triage.store import events, listing, users, worklist
 from triage.store.database import Database
 from triage.store.narrowing import Filters
@@ -35,17 +34,15 @@ SPREAD = (0.15, 0.5)  # seconds after an event in which a page asks (static/js/w
 
 def measure() -> dict[str, Any]:
     """The fifty readers alone."""
-    figures: dict[str, Any] = {"open": OPEN, "total": TOTAL, "load_before": os.getloadavg()[0]}
-    with tempfile.TemporaryDirectory(prefix="triage-bench-") as folder:
-        for kind in DATABASES:
-            home = Path(folder) / kind
-            home.mkdir()
-            with url_of(kind, home) as url:
-                database, _ = fill(url)
-                with served(home, url) as (base, process):
-                    figures[kind] = at_once(base, database, process)
-                database.close()
-    return figures | {"load_after": os.getloadavg()[0]}
+    return each_database(_of_database) | {"load_after": os.getloadavg()[0]}
+
+
+def _of_database(home: Path, url: str) -> dict[str, Any]:
+    database, _ = fill(url)
+    with served(home, url) as (base, process):
+        figures = at_once(base, database, process)
+    database.close()
+    return figures
 
 
 def at_once(base: str, database: Database, process: psutil.Process) -> dict[str, Any]:

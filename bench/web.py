@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from bench._server import milliseconds, processor_seconds, served
-from bench._studies import DATABASES, OPEN, TOTAL, fill, uid, url_of
+from bench._studies import OPEN, TOTAL, each_database, fill, uid
 from bench.orthanc import orthanc_lists
 from bench.readers import at_once
 from triage.store import events, listing, studies
@@ -35,14 +35,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 def measure() -> dict[str, Any]:
     """Milliseconds, p50 and p95; `processor`: of the asking thread, or of the server for one request, which a busy
     machine changes least."""
-    figures: dict[str, Any] = {"open": OPEN, "total": TOTAL, "load_before": os.getloadavg()[0]}
-    with tempfile.TemporaryDirectory(prefix="triage-bench-") as folder:
-        for kind in DATABASES:
-            home = Path(folder) / kind
-            home.mkdir()
-            with url_of(kind, home) as url:
-                figures[kind] = _of_database(home, url)
-        if shutil.which("Orthanc"):
+    figures = each_database(_of_database)
+    if shutil.which("Orthanc"):
+        with tempfile.TemporaryDirectory(prefix="triage-bench-") as folder:
             figures["orthanc"] = orthanc_lists(Path(folder), ORTHANC, REPEATS)
     return figures | {"load_after": os.getloadavg()[0]}
 

@@ -37,7 +37,7 @@ def test_the_example_with_its_comment_signs_taken_away_is_the_defaults(tmp_path:
     assert tomllib.loads(example_toml()) == {}
 
 
-def test_the_example_names_every_setting_and_says_what_settings_py_says() -> None:
+def test_the_example_names_every_setting_and_says_what_the_source_says() -> None:
     text = example_toml()
     for table, field in Settings.model_fields.items():
         assert re.search(rf"(?m)^# \[?\[?{table}\b", text), field

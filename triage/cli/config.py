@@ -189,7 +189,7 @@ def example() -> None:
 
 
 def example_toml() -> str:
-    """TOML in which every setting stands as a comment with its default and the comment of `settings.py`."""
+    """TOML in which every setting stands as a comment with its default and the comment of its source."""
     lines = [
         "## Settings of triage. Every line with one # shows a default; take the # away to change it.",
         "## Stronger than this file: environment variables, e.g. TRIAGE_DICOM__PORT=11112.",
