@@ -43,6 +43,7 @@ class Checker:
         self.world = world
         self.sql = world.database.raw()
         self.runs: dict[int, dict[str, Any]] = {}
+        self.superseded: dict[int, str] = {}  # run id -> when
         self.alerts: dict[int, dict[str, Any]] = {}
         self.inputs: dict[int, set[str]] = defaultdict(set)  # series id -> digests of sets it once held
         self.keys: dict[tuple[Any, ...], str] = {}
@@ -68,6 +69,7 @@ class Checker:
         runs = self.rows("SELECT r.*, l.detector FROM run r JOIN release l ON l.id = r.release_id")
         self.i5_inputs_once_current(runs)
         self.i4_i7_i20_runs_move_by_the_table(runs)
+        self.i4_superseded_once(runs)
         self.i6_findings_under_their_runs()
         self.i8_i9_alerts_equal_findings(runs)
         self.i10_i11_i21_deliveries()
@@ -113,6 +115,16 @@ class Checker:
                 self.inputs[series_id].add(input_digest(group))
         for r in runs:
             assert r["input_digest"] in self.inputs[r["series_id"]], f"I5: run {r['id']} saw a set never held"
+
+    def i4_superseded_once(self, runs: list[dict[str, Any]]) -> None:
+        """With its time, which stays: the QA charts ask which flags stood when a reader looked."""
+        for r in runs:
+            at, is_superseded = r["superseded_at"], r["state"] == "superseded"
+            assert (at is not None) == is_superseded, f"I4: run {r['id']} is {r['state']}, superseded at {at}"
+            if is_superseded:
+                assert self.superseded.setdefault(r["id"], at) == at, (
+                    f"I4: run {r['id']} was superseded twice"
+                )
 
     def i4_i7_i20_runs_move_by_the_table(self, runs: list[dict[str, Any]]) -> None:
         active = {r["version"] for r in self.rows("SELECT version FROM policy WHERE active")}

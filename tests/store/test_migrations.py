@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from triage.domain.errors import Misconfigured
 from triage.store import dispatches, migrate
 from triage.store.database import Database
-from triage.store.schema import metadata
+from triage.store.schema import metadata, run
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -80,6 +80,22 @@ def test_a_step_up_leaves_no_object_of_a_superseded_run_waiting_for_its_peer(bar
     bare.close()
 
 
+def test_a_step_up_tells_of_old_runs_when_they_were_superseded_where_it_can(bare: Database) -> None:
+    """By the first later Run over one of the same images that was analysed or refused; else it stays empty."""
+    migrate.upgrade(bare, "0023_count_every")
+    with bare.write() as tx:
+        for statement in (*_ROWS[:4], _BEFORE_0024):
+            tx.execute(text(statement))
+    migrate.upgrade(bare)
+    with bare.read() as tx:
+        rows = tx.execute(select(run.c.id, run.c.superseded_at).order_by(run.c.id))
+        told = {id_: at.minute for id_, at in rows.tuples() if at}
+    assert told == {1: 20, 2: 30, 8: 40}
+    migrate.downgrade(bare, "0023_count_every")
+    migrate.upgrade(bare)
+    bare.close()
+
+
 def test_a_migration_that_would_orphan_a_row_changes_nothing(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'held.db'}")
     migrate.upgrade(database)
@@ -135,4 +151,22 @@ _BEFORE_0019 = (
         f"VALUES ({i}, 1, 'PACS{i}', '{state}', {_NOW}, {at})"
         for i, state, at in ((1, "wanted", _NOW), (2, "parked", "NULL"), (3, "sent", "NULL"))
     ),
+)
+_BEFORE_0024 = (
+    "INSERT INTO run (id, study_id, series_id, release_id, input_digest, sop_instance_uids, state, reason_code, queue, "
+    "requested_at, finished_at, notes) VALUES "
+) + ", ".join(
+    f"({id_}, 1, 1, 1, '{id_}', '[{images}]', '{state}', '{reason}', '{queue}', {_NOW}, {end}, '[]')"
+    for id_, images, state, reason, queue, end in (
+        (1, '"a", "b"', "superseded", "", "routine", "'2026-03-14 12:10:00'"),  # by 3: 2 was not whole
+        (2, '"b"', "superseded", "GAP_IN_SERIES", "routine", "'2026-03-14 12:15:00'"),  # by 6
+        (3, '"a"', "completed", "", "routine", "'2026-03-14 12:20:00'"),
+        (4, '"c"', "superseded", "", "routine", "'2026-03-14 12:20:00'"),  # a failure ends nothing
+        (5, '"c"', "failed", "crashed", "routine", "'2026-03-14 12:25:00'"),
+        (6, '"b"', "not_analysed", "REJECTED", "routine", "'2026-03-14 12:30:00'"),
+        (7, '"b"', "superseded", "", "routine", "NULL"),  # never ended
+        (8, '"d"', "superseded", "", "shadow", "'2026-03-14 12:40:00'"),  # by 9, which had ended before it
+        (9, '"d"', "completed", "", "shadow", "'2026-03-14 12:35:00'"),
+        (10, '"d"', "superseded", "", "routine", "'2026-03-14 12:36:00'"),  # a shadow supersedes but itself
+    )
 )

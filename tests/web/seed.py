@@ -121,7 +121,7 @@ class Sown:
             )  # fmt: skip
             leases.lease(tx, again, "token", self.now, timedelta(seconds=60))
             leases.finish(tx, again, "token", "finished", self.now, runtime="torch cpu")
-            runs.supersede_older(tx, again)
+            runs.supersede_older(tx, again, self.now)
             settle_study(tx, study_id, SITE, new_id, self.now)
 
     def _item(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests.factories import NOON, a_finding, uid
 from tests.workflow.desk import Desk
-from triage.store import completeness, pulls, releases
+from triage.store import completeness, pulls, releases, runs
 
 
 def released(desk: Desk, slices: int = 10, **values: object) -> int:
@@ -69,8 +69,13 @@ def test_a_late_slice_starts_a_new_run_and_the_old_one_stops_counting(any_desk: 
     assert any_desk.item()["ai_status"] == "requested" and any_desk.item()["priority_class"] == 1
     any_desk.analyse(late)
 
-    assert any_desk.run(1)["state"] == "superseded"
-    assert any_desk.item()["priority_class"] == 0
+    old, new = any_desk.run(1), any_desk.run(2)
+    assert old["state"] == "superseded" and old["superseded_at"] == new["finished_at"] == any_desk.clock()
+    assert new["superseded_at"] is None and any_desk.item()["priority_class"] == 0
+    with any_desk.database.write() as tx:  # told again, later: it keeps its time
+        runs.supersede_older(tx, late, any_desk.clock.advance(60))
+        runs.supersede(tx, [1], any_desk.clock())
+    assert any_desk.run(1) == old
 
 
 def test_a_run_that_still_waits_for_an_older_set_need_not_start(desk: Desk) -> None:
@@ -82,7 +87,9 @@ def test_a_run_that_still_waits_for_an_older_set_need_not_start(desk: Desk) -> N
 
     desk.judge(series_id)
 
-    assert [r["state"] for r in desk.rows("run")] == ["superseded", "requested"]
+    waited, asked = desk.rows("run")
+    assert (waited["state"], asked["state"]) == ("superseded", "requested")
+    assert waited["superseded_at"] == asked["requested_at"] and waited["finished_at"] is None
     assert desk.lease(1) is None
 
 

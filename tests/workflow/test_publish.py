@@ -68,7 +68,7 @@ class Bench:
             if end:
                 results.add_findings(tx, run_id, held.study_id, findings)
                 leases.finish(tx, run_id, "token", end, self.clock.advance(1))
-                runs.supersede_older(tx, run_id)
+                runs.supersede_older(tx, run_id, self.clock())
         return run_id
 
     def rows(self) -> list[dict[str, Any]]:

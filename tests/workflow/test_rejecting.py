@@ -101,6 +101,7 @@ def test_a_rejected_film_loses_its_findings_alert_and_place_and_the_audit_says_w
         told(desk, row["id"])
     post.bring(SAFETY, uid(1, 1, 1))
     assert [r["state"] for r in desk.rows("run")] == ["superseded", "not_analysed"]
+    assert [r["superseded_at"] for r in desk.rows("run")] == [desk.clock(), None]
     item = desk.item()
     assert (item["state"], item["priority_class"], item["ai_reason"]) == ("withdrawn", 0, "REJECTED")
     assert [a["state"] for a in desk.alerts()] == ["withdrawn"]

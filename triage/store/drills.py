@@ -41,7 +41,7 @@ def begin(tx: Connection, uid: str, site: str, finding: str, now: datetime) -> i
     )  # fmt: skip
     run_id = _add(
         tx, run, study_id=study_id, series_id=series_id, release_id=release_id, input_digest="drill",
-        sop_instance_uids=[], state=RunState.SUPERSEDED.value, requested_at=now, notes=[],
+        sop_instance_uids=[], state=RunState.SUPERSEDED.value, requested_at=now, superseded_at=now, notes=[],
     )  # fmt: skip
     return _add(
         tx, alert, study_id=study_id, run_id=run_id, finding_name=finding, probability=1.0, band="high", raised_at=now,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from triage.domain.rejection import heaviest
 from triage.domain.run import RunState
+from triage.store import runs
 from triage.store.schema import instance, rejected_instance, rejection_note, run, series, study
 from triage.store.upsert import insert_or_get, upsert
 
@@ -115,7 +116,7 @@ def reopen(tx: Connection, series_id: int, now: datetime) -> int:
     return int(tx.execute(query.returning(series.c.changes)).scalar_one())
 
 
-def supersede_runs(tx: Connection, series_id: int, uids: Collection[str]) -> list[int]:
+def supersede_runs(tx: Connection, series_id: int, uids: Collection[str], now: datetime) -> list[int]:
     """End every run, shadow or not, that has looked at one of these instances; their ids."""
     rows = tx.execute(
         select(run.c.id, run.c.sop_instance_uids).where(
@@ -123,9 +124,7 @@ def supersede_runs(tx: Connection, series_id: int, uids: Collection[str]) -> lis
         )
     ).all()
     touched = [int(r.id) for r in rows if not set(uids).isdisjoint(r.sop_instance_uids)]
-    if touched:
-        ended = {"state": RunState.SUPERSEDED.value, "lease_until": None}
-        tx.execute(update(run).where(run.c.id.in_(touched)).values(**ended))
+    runs.supersede(tx, touched, now)
     return touched
 
 

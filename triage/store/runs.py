@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from triage.domain.dispatch import REPLACED
 from triage.domain.run import TERMINAL, RunState, state_after
@@ -64,7 +64,17 @@ def settle_unsuitable(tx: Connection, run_id: int, reason: NotSuitable, now: dat
     )
 
 
-def supersede_older(tx: Connection, run_id: int) -> None:
+def supersede(tx: Connection, run_ids: Collection[int], now: datetime) -> None:
+    """These runs count no more from now on; one that was superseded before keeps its time."""
+    _end(tx, run.c.id.in_(list(run_ids)), run.c.state != RunState.SUPERSEDED.value, now=now)
+
+
+def _end(tx: Connection, *which: ColumnElement[bool], now: datetime) -> None:
+    ended = {"state": RunState.SUPERSEDED.value, "superseded_at": now, "lease_until": None}
+    tx.execute(update(run).where(*which).values(**ended))
+
+
+def supersede_older(tx: Connection, run_id: int, now: datetime) -> None:
     """Of the runs of this detector over these images only the newest settled one counts; end those before it.
 
     Films of one series are judged each alone, so only runs that share SOP Instances are kin. A shadow release
@@ -96,9 +106,7 @@ def supersede_older(tx: Connection, run_id: int) -> None:
     settled = [r.id for r in kin if _replaces(r.state, r.reason_code)]
     older = [r.id for r in kin if settled and r.id < settled[-1]]
     if older:
-        tx.execute(
-            update(run).where(run.c.id.in_(older)).values(state=RunState.SUPERSEDED.value, lease_until=None)
-        )
+        supersede(tx, older, now)
         dispatches.outdate(tx, older, REPLACED)
 
 
@@ -109,17 +117,10 @@ def _replaces(state: str, reason_code: str) -> bool:
     return state == RunState.COMPLETED.value
 
 
-def supersede_waiting(tx: Connection, series_id: int, input_digest: str) -> None:
+def supersede_waiting(tx: Connection, series_id: int, input_digest: str, now: datetime) -> None:
     """Before a new request: a run still waiting on an older set of images need not start."""
-    tx.execute(
-        update(run)
-        .where(
-            run.c.series_id == series_id,
-            run.c.input_digest != input_digest,
-            run.c.state == RunState.REQUESTED.value,
-        )
-        .values(state=RunState.SUPERSEDED.value)
-    )
+    waits = run.c.state == RunState.REQUESTED.value
+    _end(tx, run.c.series_id == series_id, run.c.input_digest != input_digest, waits, now=now)
 
 
 def current(tx: Connection, study_id: int) -> list[dict[str, Any]]:

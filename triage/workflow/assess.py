@@ -83,7 +83,7 @@ def finish(tx: Connection, leased: Leased, result: Result, site: Site, ids: NewI
         flagged = policies.active(tx).judge(result.detection.findings)
         results.add_findings(tx, leased.run_id, leased.study_id, flagged)
     if event != "gave_up":
-        runs.supersede_older(tx, leased.run_id)
+        runs.supersede_older(tx, leased.run_id, now)
     settle_study(tx, leased.study_id, site, ids, now)
     detail = {
         "study": leased.study_id,

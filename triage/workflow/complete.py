@@ -86,7 +86,7 @@ def _request_ct(
         code = ReasonCode.GAP_IN_SERIES if gap else ReasonCode.INCOMPLETE_AT_LIMIT
         answer = NotSuitable(code, f"{len(slices)} slices, {judgement.because}")
     answer = answer or _better_series(tx, study_id, series_id, slices)
-    runs.supersede_waiting(tx, series_id, input_digest(inputs, row["changes"]))
+    runs.supersede_waiting(tx, series_id, input_digest(inputs, row["changes"]), now)
     return request_runs(
         tx, "lung_nodule", study_id, series_id, inputs, answer, site, now, changes=row["changes"]
     )

@@ -216,7 +216,7 @@ def request_runs(
             continue
         if answer is not None:
             runs.settle_unsuitable(tx, run_id, answer, now)
-            runs.supersede_older(tx, run_id)
+            runs.supersede_older(tx, run_id, now)
         else:
             wake.append((run_id, "shadow" if release["state"] == "shadow" else queue))
     return wake

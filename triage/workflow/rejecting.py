@@ -102,7 +102,7 @@ def take_note(
     wake: Wake = []
     for series_id, uids in changed.items():
         changes = rejections.reopen(tx, series_id, now)
-        ended += rejections.supersede_runs(tx, series_id, uids)
+        ended += rejections.supersede_runs(tx, series_id, uids, now)
         wake += _ask_films(tx, study_id, series_id, uids, changes, site, now)
     unsent = dispatches.outdate(tx, ended, WHY[said.reason])
     _settle(tx, study_id, said.reason, site, ids, now)

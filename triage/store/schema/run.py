@@ -65,6 +65,7 @@ run = Table(
     Column("woken_at", UtcTime),  # last wake-up call; the sweeper repeats it
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
+    Column("superseded_at", UtcTime),  # empty in a superseded run: before 0024, and nobody can tell
     Column("policy_version", Integer),
     Column("mode", String(16), nullable=False, server_default="triage_only"),
     Column("runtime", String(60), nullable=False, server_default=""),
