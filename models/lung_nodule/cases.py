@@ -45,7 +45,7 @@ def write_mhd(path: Path, grid: Grid) -> None:
 
 
 def build(folder: Path, split: str, out: Path) -> None:
-    sketch = _sketch(folder)
+    sketch = sketch_functions(folder)
     scans = {s.name: s for s in load_scans(folder, split)}
     import read
 
@@ -64,25 +64,25 @@ def build(folder: Path, split: str, out: Path) -> None:
         hu, infos = sketch["apply_case"](np.array(scan.grid.hu), scan.grid.affine, lungs, picked, shapes)
         write_mhd(out / "inserted" / f"{name}.mhd", Grid(hu, scan.grid.affine))
         cases.append({"path": f"{name}.mhd", "patient_id": scan.name})
-        nodules += [_row(f"{name}.mhd", p, d, 1, "") for p, d in [*scan.known, *scan.ignored]]
-        for row, info in zip(picked, infos, strict=True):
+        nodules += [row(f"{name}.mhd", p, d, 1, "") for p, d in [*scan.known, *scan.ignored]]
+        for line, info in zip(picked, infos, strict=True):
             place = np.array(info["centre_lps"])
             diameter = float(info["diameter_eq_mm"])
-            attached = _attachment(Grid(hu, scan.grid.affine), walls[scan.name], place, diameter)
-            nodules.append(_row(f"{name}.mhd", place, diameter, 0, row["texture_class"], attached))
+            attached = attachment(Grid(hu, scan.grid.affine), walls[scan.name], place, diameter)
+            nodules.append(row(f"{name}.mhd", place, diameter, 0, line["texture_class"], attached))
         print(f"{name}: {len(picked)} nodules", flush=True)
-    _tables(out / "inserted", cases, nodules)
+    write_tables(out / "inserted", cases, nodules)
     cases, nodules = [], []
     for scan in scans.values():
         write_mhd(out / "real" / f"{scan.name}.mhd", scan.grid)
         cases.append({"path": f"{scan.name}.mhd", "patient_id": scan.name})
         known, ignored = marks_of(folder, scan.name)
-        nodules += [_row(f"{scan.name}.mhd", p, d, 0, "") for p, d in known]
-        nodules += [_row(f"{scan.name}.mhd", p, d, 1, "") for p, d in ignored]
-    _tables(out / "real", cases, nodules)
+        nodules += [row(f"{scan.name}.mhd", p, d, 0, "") for p, d in known]
+        nodules += [row(f"{scan.name}.mhd", p, d, 1, "") for p, d in ignored]
+    write_tables(out / "real", cases, nodules)
 
 
-def _attachment(grid: Grid, lungs: Lungs, place: Any, diameter: float) -> str:
+def attachment(grid: Grid, lungs: Lungs, place: Any, diameter: float) -> str:
     """What touches a ball of the true size at the true place."""
     count = int((diameter + 12.0) / STEP_MM) | 1
     low = grid.to_index(place[None])[0] - (count - 1) / 2 * STEP_MM / np.array(grid.spacing)
@@ -94,7 +94,7 @@ def _attachment(grid: Grid, lungs: Lungs, place: Any, diameter: float) -> str:
     )
 
 
-def _row(
+def row(
     path: str, place: Any, diameter: float, excluded: int, texture: str, attachment: str = ""
 ) -> dict[str, Any]:
     x, y, z = (round(float(v), 3) for v in place)
@@ -110,7 +110,7 @@ def _row(
     }
 
 
-def _tables(out: Path, cases: list[dict[str, Any]], nodules: list[dict[str, Any]]) -> None:
+def write_tables(out: Path, cases: list[dict[str, Any]], nodules: list[dict[str, Any]]) -> None:
     with (out / "cases.csv").open("w", newline="") as stream:
         table = csv.DictWriter(stream, ["path", "patient_id"])
         table.writeheader()
@@ -121,16 +121,17 @@ def _tables(out: Path, cases: list[dict[str, Any]], nodules: list[dict[str, Any]
         table.writerows(nodules)
 
 
-def _sketch(folder: Path) -> dict[str, Any]:
-    """apply_case and lung_mask of the scripts that the recipe was made with."""
+def sketch_functions(folder: Path) -> dict[str, Any]:
+    """lung_mask, apply_case and pick_centres of the scripts that the recipe was made with."""
     found: dict[str, Any] = {}
-    for name, wanted in (("lung_mask", "lung_mask"), ("nodule_insertion", "apply_case")):
+    wanted = {"lung_mask": ["lung_mask"], "nodule_insertion": ["apply_case", "pick_centres"]}
+    for name, functions in wanted.items():
         spec = importlib.util.spec_from_file_location(name, folder.parent.parent / "sketches" / f"{name}.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
-        found[wanted] = getattr(module, wanted)
+        found |= {function: getattr(module, function) for function in functions}
     return found
 
 

@@ -29,6 +29,7 @@ from triage.qa.metaimage import read_metaimage
 
 Mark = tuple[Any, float, bool]  # LPS mm, diameter mm, excluded
 
+PASSES = 2  # of the finder, the second mirrored and half a cell further: card.md
 MIRRORED = 24  # places judged over mirror images, too; 64 would give the same on val
 FINDER_FLOOR = -4.0  # logit; below it a peak is nothing
 NODULES_A_SCAN = 1.3  # LUNA16: 1,186 nodules in 888 scans; what the calibrated probability assumes
@@ -90,7 +91,8 @@ def candidates(network: Any, judge: Any, volume: Volume, marks: list[Mark]) -> l
     source = canonical(volume.hu, volume.affine)
     lungs = find_lungs(source)
     rows, taken = [], set()
-    places = judged(judge, source, find_places(network, source, lungs, FINDER_FLOOR), MIRRORED)
+    found = find_places(network, source, lungs, FINDER_FLOOR, PASSES)
+    places = judged(judge, source, found, MIRRORED)
     for place in sorted(places, key=lambda p: -p.judge):
         gaps = [np.linalg.norm(np.subtract(place.center_lps_mm, p)) for p, _, _ in marks]
         hits = [i for i, g in enumerate(gaps) if g < max(marks[i][1] / 2, 2.0)]
@@ -186,6 +188,7 @@ def release(sources: Sources, work: Path, target: Path, judges: int, *, threads:
         "version": target.name,
         "not_covered": [],
         "finder_floor": FINDER_FLOOR,
+        "passes": PASSES,
         "mirrored": MIRRORED,
         "floor": 0.004,
         "most_findings": 24,

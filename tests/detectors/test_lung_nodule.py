@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from triage.detectors import _runtime, lung_nodule
-from triage.detectors._grid import Grid
+from triage.detectors._grid import Grid, canonical
+from triage.detectors.lungs import find_lungs
 from triage.detectors.releases import active_release, load_release
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import Band
@@ -160,3 +161,49 @@ def test_the_likeliest_places_are_judged_over_their_mirror_images_and_the_rest_o
     step = 100 * 31 * (2 + 1 + 4) / 4 / 1400
     assert twice[0].judge == pytest.approx(once[0].judge + step, abs=0.1)
     assert twice[1].judge == once[1].judge
+
+
+def test_a_second_pass_in_a_mirror_names_the_same_nodules(detector, chests):
+    volume, truth = chests[SEEDS[0]]
+    source = canonical(volume.hu, volume.affine)
+    lungs = find_lungs(source)
+    asked = []
+
+    def finder(values):
+        asked.append(values.copy())
+        return detector._finder(values)
+
+    twice = lung_nodule.find_places(finder, source, lungs, -4.0, passes=2)
+
+    assert len(asked) == 2
+    assert asked[0].shape != asked[1].shape or np.abs(asked[0] - asked[1]).max() > 0.1
+    for center, *_ in truth:
+        gaps = [np.linalg.norm(np.subtract(p.center_lps_mm, center)) for p in twice[: len(truth)]]
+        assert min(gaps) < 2.0, "a nodule seen by both passes stands among the first, where it is"
+
+
+def test_the_mirror_is_taken_back_in_every_part_of_the_answer():
+    def to_the_right(values):
+        """Peak in the first cell along x of what it is shown, its centre half a cell further along x."""
+        output = np.zeros((1, 5, 4, 4, 4), np.float32)
+        output[0, 0, :, :, 0], output[0, 3] = values[0, 0, 0, 0, 0], 0.5
+        return (output,)
+
+    values = np.zeros((1, 1, 8, 8, 8), np.float32)
+    values[..., -1] = 7.0
+    (output,) = lung_nodule._mirrored(to_the_right)(values)
+
+    assert (output[0, 0, :, :, 3] == 7.0).all()
+    assert not output[0, 0, :, :, :3].any()
+    assert (output[0, 3] == -0.5).all()
+
+
+def test_a_place_that_one_pass_alone_saw_loses_half_of_its_way_to_the_floor():
+    def place(x, finder):
+        return lung_nodule.Place((x, 0.0, 0.0), 6.0, finder)
+
+    merged = lung_nodule._agreed(
+        [place(0.0, 2.0), place(50.0, 1.0)], [place(1.5, 3.0), place(90.0, 0.0)], -4.0
+    )
+
+    assert [(p.center_lps_mm[0], p.finder) for p in merged] == [(1.5, 2.5), (50.0, -1.5), (90.0, -2.0)]

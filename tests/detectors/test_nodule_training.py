@@ -23,6 +23,7 @@ import insertion  # noqa: E402
 import judge  # noqa: E402
 import looks  # noqa: E402
 import luna16  # noqa: E402
+import more_cases  # noqa: E402
 import pretrain  # noqa: E402
 import producers  # noqa: E402
 import sampler  # noqa: E402
@@ -322,3 +323,21 @@ def test_a_trainer_whose_producers_died_says_so(drawing):
     with pytest.raises(RuntimeError, match="producers have died"):
         for _ in range(30):
             drawing.take(0.2)
+
+
+def test_no_outline_is_drawn_twice_into_val_cases_while_its_texture_lasts():
+    outlines = [
+        {"shape_id": f"{texture}{k}", "texture_class": texture, "diameter_eq_mm": str(4 + k)}
+        for texture in more_cases.TEXTURES
+        for k in range(6)
+    ]
+    used: set[str] = set()
+    chosen = more_cases.drawn(np.random.default_rng(3), outlines, used)
+    chosen += more_cases.drawn(np.random.default_rng(4), outlines, used)
+
+    names = [o["shape_id"] for o in chosen]
+    solid = [n for n in names if n.startswith("solid")]
+    assert len(names) == 2 * more_cases.NODULES_A_CASE
+    assert len(solid) > 6, "the draw has to exhaust a texture to show what happens then"
+    assert len(set(solid[:6])) == 6
+    assert used == set(names)

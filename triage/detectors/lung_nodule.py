@@ -6,7 +6,8 @@ what `scaled` and `_grid.resample` make, and training uses the same two function
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ from triage.domain.image import Volume
 from triage.domain.suitability import NotSuitableError, ReasonCode
 
 Array = NDArray[np.float32]
+Reader = Callable[[Array], tuple[Array, ...]]  # a network, or one that sees through a mirror
 
 FINDER_STEP_MM = 1.25  # grid of the finder: a 4 mm nodule is three voxels wide, a whole chest 13 million
 STRIDE = 2  # of its output
 MULTIPLE = 8  # its input is a multiple of this
 MARGIN_MM = 8.0  # of tissue around the lungs that the finder sees
 SLAB, OVERLAP = 256, 32  # slices of the finder's grid at once: a tall scan stays below 2 GB
+MOST_PLACES = 64
 GROW_MM = 3.0  # a centre may lie this far outside the lung mask: nodules on the pleura
 NEAR_MM, AROUND_MM, LOOK = 1.0, 1.5, 32  # the judge sees 32 mm closely and 48 mm around
 LEAST_LUNG_ML = 100.0
@@ -119,7 +122,7 @@ class LungNodule:
     def places(self, source: Grid, lungs: Lungs) -> list[Place]:
         """Candidates in the lungs, judged."""
         floor = self._content["finder_floor"]
-        found = find_places(self._finder, source, lungs, floor)
+        found = find_places(self._finder, source, lungs, floor, self._content.get("passes", 1))
         return judged(self._judge, source, found, self._content.get("mirrored", 0))
 
     def verify(self) -> float:
@@ -208,12 +211,27 @@ def _zone(center: tuple[float, float, float], lungs: Lungs) -> str:
     return "upper" if share > 2 / 3 else "middle" if share > 1 / 3 else "lower"
 
 
-def find_places(finder: _runtime.Network, source: Grid, lungs: Lungs, floor: float) -> list[Place]:
-    """Peaks of the finder's heat map inside the lungs, at most 64, best first.
+def find_places(
+    finder: _runtime.Network, source: Grid, lungs: Lungs, floor: float, passes: int = 1
+) -> list[Place]:
+    """Where the finder sees nodules inside the lungs, at most 64 places, best first.
 
-    floor  logit below which a peak is nothing
+    floor   logit below which a peak is nothing
+    passes  2: the lungs are read again mirrored left to right and half an output cell further; both must agree on a
+            place to keep its logit, since a peak that hangs on how the grid lies is seldom a nodule
     """
-    grid = lung_grid(source, lungs)
+    places = _peaks(finder, source, lungs, floor)
+    if passes == 2:
+        again = _peaks(_mirrored(finder), source, lungs, floor, MARGIN_MM + FINDER_STEP_MM)
+        places = _agreed(places, again, floor)
+    return sorted(places, key=lambda p: -p.finder)[:MOST_PLACES]
+
+
+def _peaks(
+    finder: Reader, source: Grid, lungs: Lungs, floor: float, margin_mm: float = MARGIN_MM
+) -> list[Place]:
+    """Peaks of one pass over the lungs with this margin."""
+    grid = lung_grid(source, lungs, margin_mm)
     output = _over_slabs(finder, scaled(grid.hu.astype(np.float32)))
     heat = output[0]
     cells = np.array([1, 1, 1]) * STRIDE
@@ -228,20 +246,51 @@ def find_places(finder: _runtime.Network, source: Grid, lungs: Lungs, floor: flo
         index = (np.array([z, y, x]) + offset) * cells + 0.5
         lps = grid.to_lps(index[None])[0]
         diameter = float(np.exp(np.clip(output[4, z, y, x], np.log(3.0), np.log(45.0))))
-        if any(np.linalg.norm(lps - p.center_lps_mm) < max(4.0, 0.5 * p.diameter_mm) for p in places):
+        place = Place((float(lps[0]), float(lps[1]), float(lps[2])), diameter, float(heat[z, y, x]))
+        if any(_same(p, place) for p in places):
             continue
-        places.append(Place((float(lps[0]), float(lps[1]), float(lps[2])), diameter, float(heat[z, y, x])))
-        if len(places) == 64:
+        places.append(place)
+        if len(places) == MOST_PLACES:
             break
     return places
 
 
-def lung_grid(source: Grid, lungs: Lungs) -> Grid:
-    """The lungs with their margin on the finder's grid."""
+def _same(one: Place, other: Place) -> bool:
+    """Whether the second lies within the first, as two peaks of one nodule do."""
+    gap = np.linalg.norm(np.subtract(one.center_lps_mm, other.center_lps_mm))
+    return bool(gap < max(4.0, 0.5 * one.diameter_mm))
+
+
+def _mirrored(finder: Reader) -> Reader:
+    """The finder as it sees lungs in a mirror along x, its answer turned back."""
+
+    def seen(values: Array) -> tuple[Array, ...]:
+        output = finder(values[..., ::-1])[0][..., ::-1].copy()
+        output[:, 3] *= -1  # the offset along x
+        return (output,)
+
+    return seen
+
+
+def _agreed(first: list[Place], second: list[Place], floor: float) -> list[Place]:
+    """Places of both passes with the mean of their logits; what one pass alone saw is `floor` to the other."""
+    merged, left = [], list(second)
+    for place in first:
+        twin = next((p for p in left if _same(place, p)), None)
+        if twin is not None:
+            left.remove(twin)
+        other = floor if twin is None else twin.finder
+        lead = place if twin is None or place.finder >= twin.finder else twin
+        merged.append(replace(lead, finder=(place.finder + other) / 2))
+    return merged + [replace(p, finder=(p.finder + floor) / 2) for p in left]
+
+
+def lung_grid(source: Grid, lungs: Lungs, margin_mm: float = MARGIN_MM) -> Grid:
+    """The lungs with a margin on the finder's grid."""
     where = np.argwhere(lungs.mask)
     ends = np.array([where.min(0), where.max(0)], float)
     corners = source.to_index(lungs.grid.to_lps(ends))
-    margin = MARGIN_MM / np.array(source.spacing)
+    margin = margin_mm / np.array(source.spacing)
     low = np.maximum(corners[0] - margin, 0)
     high = np.minimum(corners[1] + margin, np.array(source.hu.shape) - 1)
     cells = (high - low) * np.array(source.spacing) / FINDER_STEP_MM
@@ -256,7 +305,7 @@ def _coarser(grid: Grid) -> NDArray[np.float64]:
     return np.asarray(affine)
 
 
-def _over_slabs(finder: _runtime.Network, values: Array) -> Array:
+def _over_slabs(finder: Reader, values: Array) -> Array:
     """Finder output (5, z/2, y/2, x/2), computed slab by slab along z where the scan is tall."""
     depth = values.shape[0]
     if depth <= SLAB + OVERLAP:
