@@ -199,6 +199,16 @@ def test_the_rows_and_the_page_speak_german_when_asked(signed_in: SignedIn, sown
     assert words["%(n)s change"] == ["%(n)s Änderung", "%(n)s Änderungen"]
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_no_row_says_its_class_again_in_its_reason(signed_in: SignedIn, sown: Sown, language: str) -> None:
+    a_day(sown)
+    said = signed_in("ann").get("/worklist/rows", headers={"Accept-Language": language}).get_json()
+    for row in said["rows"]:
+        why = row["cells"]["why"]
+        assert why["t"]
+        assert why["w"].lower() not in why["t"].lower()
+
+
 def test_a_program_reads_english_whatever_it_accepts(bearer: Any, sown: Sown) -> None:
     client = bearer("worklist:read")
     said = client.get("/api/v1/studies/1.2.3", headers={"Accept-Language": "de"}).get_json()

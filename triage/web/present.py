@@ -76,8 +76,8 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
 
 def why(item: Mapping[str, Any]) -> Cell:
     reasons = item["reasons"]
-    # That nothing else was ordered is a reason only where there is no other.
-    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or [_("routine order")]
+    # That nothing else was ordered is a reason only where there is no other; the class has said "routine" then.
+    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or [_("as ordered")]
     more = len(texts) - 1
     shown = item["priority_class"]
     if reasons and reasons[0]["code"] == "OVERDUE":
