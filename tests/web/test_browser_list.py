@@ -284,19 +284,27 @@ def test_bulk_acts_do_what_can_be_done_and_name_what_was_refused(visit: Visit, s
 def test_keys_can_be_changed_and_switched_off(visit: Visit, sown: Sown) -> None:
     sown.add()
     page = visit("ann", "/help/keys")
-    page.fill("[name=key-down]", "q")
+    for act, key in (("down", "q"), ("why", "-"), ("agree", ","), ("freeze", ".")):
+        page.fill(f"[name=key-{act}]", key)
     page.click("text=Save keys")
     page.goto(page.url.replace("/help/keys", "/worklist"))
     page.wait_for_selector(".rows table[data-loaded]")
     page.keyboard.press("q")
     until(page, "document.querySelector('tr[aria-current]') !== null")
-    page.goto(page.url.replace("/worklist", "/help/keys"))
+    page.keyboard.press("-")  # every hint names the key of this person
+    page.wait_for_selector("#panel header")
+    assert page.inner_text("#tab-why").strip() == "- Why"
+    assert page.inner_text("#panel [data-act=agree]").strip() == ", agree"
+    page.keyboard.press(".")
+    until(page, "document.getElementById('order').innerText === 'order: frozen (.)'")
+    page.goto(page.url.split("/worklist")[0] + "/help/keys")
     page.uncheck("[name=single]")
     page.click("text=Save keys")
     page.goto(page.url.replace("/help/keys", "/worklist"))
     page.wait_for_selector(".rows table[data-loaded]")
-    page.keyboard.press("f")
+    page.keyboard.press(".")
     assert "frozen" not in page.inner_text("#order")
+    assert page.get_attribute("#freeze", "title") is None  # and no hint names a key that does nothing
     page.keyboard.press("ArrowDown")
     until(page, "document.querySelector('tr[aria-current]') !== null")
 

@@ -181,6 +181,13 @@ def test_no_word_of_a_script_goes_round_the_catalogues() -> None:
         assert LITERAL.findall(file.read_text(encoding="utf-8")) == [], file.name
 
 
+def test_no_text_names_a_single_key() -> None:
+    """Every person may choose another one: the key is filled in beside the words."""
+    named = re.compile(r"\([A-Z](, [A-Z])?\)|^[B-HJ-Z0-9?/] [a-z]|^\w+ [A-Z]$|[Pp]ress [A-Z0-9]\b")
+    texts = [m.id for c in (catalogues.server_texts(), catalogues.script_texts()) for m in c if m.id]
+    assert [t for t in texts if named.search(t if isinstance(t, str) else t[0])] == []
+
+
 def test_the_rows_and_the_page_speak_german_when_asked(signed_in: SignedIn, sown: Sown) -> None:
     a_day(sown)
     client = signed_in("ann")

@@ -130,7 +130,7 @@ def _order_words(query: ListQuery) -> str:
     if query.sort == "order":
         return ""
     return _(
-        "Sorted by %(column)s. Not reading order. Press 0 to return.",
+        "Sorted by %(column)s. Not reading order.",
         column=_(columns.BY_ID[query.sort].header),
     )
 

@@ -56,6 +56,15 @@ def table_for(preferences: Mapping[str, Any]) -> dict[str, str]:
     return {**DEFAULTS, **({a: k for a, k in own.items() if a in DEFAULTS} if isinstance(own, dict) else {})}
 
 
+def hints(preferences: Mapping[str, Any]) -> dict[str, str]:
+    """{act: key as it is written beside a word}; empty for whom single keys are off: a hint names what acts."""
+    return (
+        {a: k.upper() for a, k in table_for(preferences).items()}
+        if preferences.get("single_keys", True)
+        else {}
+    )
+
+
 def keys_page(call: Call) -> str:
     """Every key of the list, and a form to change or switch them off."""
     return render_template(

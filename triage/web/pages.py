@@ -21,7 +21,7 @@ from triage.web import (
     wording,
 )
 from triage.web.context import PUBLIC, SIGNED_IN, Call, Route, stamp
-from triage.web.keys import table_for
+from triage.web.keys import hints, table_for
 from triage.web.language import N_, _
 from triage.workflow.read.verdicts import CHIPS
 
@@ -56,6 +56,7 @@ def worklist_page(call: Call, uid: str = "") -> str:
         choices=choices.of_columns(call, shown), asked=query.model_dump(), texts=found["texts"],
         one_site=len(choices.names(call, "site")) < 2, density=call.who.preferences.get("density", "compact"),
         overlay=_may_overlay(call), now=stamp(call.now), known=_known(call), cells=present.cells_of,
+        hints=hints(call.who.preferences),
     )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ def _known(call: Call) -> dict[str, Any]:
         "names": drawn.display_names(call),
         "takeOver": [_(w) for w in TAKE_OVER_WORDS],
         "keys": table_for(call.who.preferences),
+        "hints": hints(call.who.preferences),
         "singleKeys": call.who.preferences.get("single_keys", True),
         "panelWidth": call.who.preferences.get("panel_width"),
         "density": call.who.preferences.get("density", "compact"),
@@ -82,7 +84,10 @@ def _known(call: Call) -> dict[str, Any]:
 
 def panel(call: Call, uid: str) -> str:
     """The side panel of one study as a piece of page."""
-    return render_template("panel.html", panel=_panel(call, uid), who=call.who, overlay=_may_overlay(call))
+    return render_template(
+        "panel.html", panel=_panel(call, uid), who=call.who, overlay=_may_overlay(call),
+        hints=hints(call.who.preferences),
+    )  # fmt: skip
 
 
 def _panel(call: Call, uid: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import { act, ask } from "./api.js";
 import { choose, tell, toast } from "./dialog.js";
+import { keyed } from "./keys.js";
 import { minutes, now } from "./time.js";
 import { t, tn } from "./words.js";
 
@@ -87,7 +88,7 @@ export function makeActs(page) {
       undoable = uid;
       setTimeout(() => { if (undoable === uid) undoable = null; }, 10_000);
       offered?.remove();
-      offered = toast(`${words} ${t("Feedback for quality. Does not change the report or the priority.")}`, { ms: 10_000, action: { words: t("Undo Z"), run: undo } });
+      offered = toast(`${words} ${t("Feedback for quality. Does not change the report or the priority.")}`, { ms: 10_000, action: { words: keyed(t("Undo"), page.known.hints.undo), run: undo } });
     });
   }
 

@@ -1,15 +1,17 @@
 // What stands around the rows: counts of the tabs, bars that tell what is wrong, the light, the status line.
 
 import { span } from "./cell.js";
+import { keyed } from "./keys.js";
 import { computerIsWrong, hours, now as serverNow } from "./time.js";
 import { t, tn } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** `now()`: {last, failed, degraded} as of the newest answer. */
-export function makeAround({ list, banner, rest, age, now, refetch, showHidden }) {
+/** `now()`: {last, failed, degraded} as of the newest answer; `keys`: {act: key} to name. */
+export function makeAround({ list, banner, rest, age, now, keys, refetch, showHidden }) {
   let filtered = false;
   let sorted = "";
+  let sortedBy = "";
 
   function draw(narrowed) {
     const { last } = now();
@@ -19,7 +21,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
       link.querySelector("b").textContent = count > 999 ? "999+" : String(count);
     }
     banner.show(last.banner);
-    sorted = last.order;
+    sorted = [last.order, sortedBy && keys.order ? t("Press %(key)s to return.", { key: keys.order }) : ""].filter(Boolean).join(" ");
     $("count").textContent = tn("%(n)s study", "%(n)s studies", last.total);
     $("figures").textContent = last.figures;
     $("clear").hidden = !filtered;
@@ -50,7 +52,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
     for (const bar of last?.bars ?? []) said.push([bar.text, bar.kind]);
     for (const text of last?.withdrawn ?? []) said.push([text, ""]);
     const n = last?.hidden_critical ?? 0;
-    if (n) said.push([tn("%(n)s critical study is outside this filter.", "%(n)s critical studies are outside this filter.", n), "", [t("Show (V)"), showHidden]]);
+    if (n) said.push([tn("%(n)s critical study is outside this filter.", "%(n)s critical studies are outside this filter.", n), "", [keyed(t("Show"), keys.hidden), showHidden]]);
     if (computerIsWrong()) said.push([t("The clock of this computer is wrong by more than a minute; times here are the server's."), "stale"]);
     const key = JSON.stringify(said.map((b) => b.slice(0, 2)));
     if ($("bars").dataset.key === key) return;
@@ -75,8 +77,8 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
     const button = $("changes");
     button.hidden = count === 0;
     const words = tn("%(n)s change", "%(n)s changes", count);
-    button.textContent = critical ? t("%(changes)s, %(n)s critical: U applies", { changes: words, n: critical }) : t("%(changes)s: U applies", { changes: words });
-    $("order").textContent = rest.frozen ? t("order: frozen (F)") : sorted || t("order: reading order (true)");
+    button.textContent = keyed(critical ? t("%(changes)s, %(n)s critical: apply", { changes: words, n: critical }) : t("%(changes)s: apply", { changes: words }), keys.apply);
+    $("order").textContent = rest.frozen ? keyed(t("order: frozen"), keys.freeze) : sorted || t("order: reading order (true)");
     $("order").classList.toggle("t-high", rest.frozen || Boolean(sorted));
     $("freeze").setAttribute("aria-pressed", String(rest.frozen));
   }
@@ -99,6 +101,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
   /** The URL in the controls that are links and headers. */
   function here(query) {
     const tab = query.get("tab") ?? "to_read";
+    sortedBy = query.get("sort");
     document.querySelector(".work").dataset.view = tab;
     for (const link of document.querySelectorAll("[data-tab]")) {
       if (link.dataset.tab === tab) link.setAttribute("aria-current", "true");
@@ -118,7 +121,7 @@ export function makeAround({ list, banner, rest, age, now, refetch, showHidden }
 
   function selected(n) {
     $("bulk").hidden = n === 0;
-    $("bulk").textContent = tn("%(n)s selected: act (B)", "%(n)s selected: act (B)", n);
+    $("bulk").textContent = keyed(tn("%(n)s selected: act", "%(n)s selected: act", n), keys.bulk);
   }
 
   return { draw, bars, changes, applied, light, here, tick, selected };

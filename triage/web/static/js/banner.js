@@ -49,10 +49,9 @@ export function makeBanner(slot, shout, { mayAct, keys, open, acknowledge, hando
     slot.replaceChildren(box);
   }
 
-  /** With its key, as this person has chosen it. */
   function button(words, run, key) {
     const made = span("button", words);
-    if (key) made.append(" ", span("kbd", key.toUpperCase()));
+    if (key) made.append(" ", span("kbd", key));
     made.addEventListener("click", run);
     return made;
   }

@@ -1,5 +1,8 @@
 // Single keys act while the focus is in the list or the panel, never in a text field (ux 7). F-keys stay free.
 
+/** Words with the key that this person chose for them; `key` is nothing where single keys are off. */
+export const keyed = (words, key) => (key ? `${words} (${key})` : words);
+
 /** `table`: {key: run}; with `single` false only keys with a name (arrows, Enter, Esc ...) act (WCAG 2.1.4). */
 export function bindKeys(table, { active, single = true }) {
   let afterG = false;

@@ -2,6 +2,7 @@
 
 import { act } from "./api.js";
 import { toast } from "./dialog.js";
+import { keyed } from "./keys.js";
 import { minutes, now } from "./time.js";
 import { t } from "./words.js";
 
@@ -27,7 +28,7 @@ export function makeLeases({ known, rows, openUid, keep }) {
       }
       if (left < WARN_MS && left > 0 && warned.get(row.uid) !== row.until) {
         warned.set(row.uid, row.until);
-        toast(t("Your claim on %(name)s ends in %(left)s.", { name: row.name, left: minutes(left) }), { ms: 60_000, action: { words: t("Keep (Y)"), run: () => keep(row.uid) } });
+        toast(t("Your claim on %(name)s ends in %(left)s.", { name: row.name, left: minutes(left) }), { ms: 60_000, action: { words: keyed(t("Keep"), known.hints.keep), run: () => keep(row.uid) } });
       }
     }
   }

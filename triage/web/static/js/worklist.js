@@ -8,7 +8,7 @@ import * as dialog from "./dialog.js";
 import { makeFilters } from "./filters.js";
 import { makeGrip } from "./grip.js";
 import { somebodyIsHere } from "./idle.js";
-import { bindKeys } from "./keys.js";
+import { bindKeys, keyed } from "./keys.js";
 import { makeLeases } from "./leases.js";
 import { List } from "./list.js";
 import { follow } from "./live.js";
@@ -41,7 +41,7 @@ const age = { stale: false, old: false, offline: false };
 const afterAct = () => { refetch(); panel.refresh().catch(dialog.tell); }; // feedback changes no row, but the history
 const acts = makeActs({ refresh: afterAct, row: (uid) => list.rows.get(uid), offers: (uid) => (panel.isOpen && panel.uid === uid ? panel.claimable : ""), known, stale: () => age.old || age.offline });
 const banner = makeBanner($("banner"), $("shout"), {
-  mayAct: known.mayAlert, keys: known.singleKeys ? known.keys : {}, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
+  mayAct: known.mayAlert, keys: known.hints, open: (alert) => openStudy(alert.uid), acknowledge: acts.acknowledge, handover: acts.handover, later: acts.later,
   list: () => location.assign("/alerts"),
 });
 const leases = makeLeases({ known, rows: () => list.rows, openUid: () => panel.uid, keep: acts.keep });
@@ -138,7 +138,7 @@ async function toEnd() {
 // --- drawing around the list -----------------------------------------------------------------------------------------
 
 const around = makeAround({
-  list, banner, rest, age, now: () => ({ last, failed, degraded: live.degraded }), refetch: () => refetch(), showHidden: () => showHidden(),
+  list, banner, rest, age, now: () => ({ last, failed, degraded: live.degraded }), keys: known.hints, refetch: () => refetch(), showHidden: () => showHidden(),
 });
 
 function drawAround() {
@@ -203,7 +203,7 @@ function step(move) {
   clearTimeout(following);
   if (panel.isOpen) following = setTimeout(() => { if (panel.isOpen && list.current !== panel.uid) openPanel(list.current); }, 200);
 }
-const needTarget = (run) => () => { const uid = target(); if (uid) run(uid); else dialog.toast(t("Choose a study first (J, K).")); };
+const needTarget = (run) => () => { const uid = target(); if (uid) run(uid); else dialog.toast(t("Choose a study first (%(keys)s).", { keys: [known.hints.down ?? "↓", known.hints.up ?? "↑"].join(", ") })); };
 
 async function openPanel(uid, tab) {
   try {
