@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench._studies import fill_in
 from tests.web.browser import (
     MARKS,
+    PHONE,
     Page,
     Visit,
     cell,
@@ -14,7 +17,7 @@ from tests.web.browser import (
     uids,
     until,
 )
-from tests.web.seed import Sown, a_day, pneumothorax
+from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.suitability import SENTENCES, NotSuitable, ReasonCode
 from triage.store import events, studies
 from triage.web import columns
@@ -321,3 +324,28 @@ def test_a_search_finds_and_its_text_stands_in_no_url(visit: Visit, sown: Sown) 
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     until(page, "document.querySelectorAll('#rows tr[data-uid]').length > 5")
+
+
+CUT = """s => [...document.querySelectorAll(s)].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+    .map(e => e.innerText)"""
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_two_flags_and_every_tab_are_read_whole(visit: Visit, sown: Sown, language: str) -> None:
+    """Judges found `vergrößertes H…` at 1440 pixels and the tabs cut at 1024."""
+    for pair in (("effusion", "cardiomegaly"), ("consolidation", "cardiomegaly"), ("edema", "effusion")):
+        sown.add(findings=tuple(flag(name) for name in pair))
+    sown.add(modality="CT", view="", findings=(flag("nodule"), flag("emphysema")))
+    page = visit("ann", locale=language)
+    assert page.evaluate(CUT, ".c-ai, .c-why, .filters, .filters button") == []
+    titles = page.eval_on_selector_all("#rows .c-ai", "cells => cells.map(c => c.title)")
+    assert any({"en": "enlarged heart", "de": "vergrößertes Herz"}[language] in t for t in titles)
+    page.set_viewport_size({"width": 1024, "height": 768})
+    assert page.evaluate(CUT, ".top, .filters, .filters button, .banner-slot") == []
+    assert page.evaluate("document.querySelector('.who').getBoundingClientRect().right <= innerWidth")
+
+
+def test_on_a_phone_no_table_of_accounts_or_paths_goes_past_the_edge(visit: Visit, sown: Sown) -> None:
+    for user, path in (("admin", "/admin/users"), ("ann", "/account"), ("ann", "/api/docs")):
+        page = visit(user, path, size=PHONE, locale="de")
+        assert page.evaluate(CUT, "main, .wide, .stacked, table, td") == [], path

@@ -77,7 +77,8 @@ def row(item: Mapping[str, Any], me: str, names: Mapping[str, str], now: datetim
 def why(item: Mapping[str, Any]) -> Cell:
     reasons = item["reasons"]
     # That nothing else was ordered is a reason only where there is no other; the class has said "routine" then.
-    texts = [reason_words(r) for r in reasons if r["code"] != "ROUTINE"] or [_("as ordered")]
+    terms = [r for r in reasons if r["code"] != "ROUTINE"]
+    texts = [reason_words(r) for r in terms] or [_("as ordered")]
     more = len(texts) - 1
     shown = item["priority_class"]
     if reasons and reasons[0]["code"] == "OVERDUE":
@@ -85,7 +86,7 @@ def why(item: Mapping[str, Any]) -> Cell:
     return {
         "g": GLYPHS[shown],
         "w": _(WORDS[str(shown)]),
-        "t": texts[0],
+        "t": reason_words(terms[0], short=True) if terms else texts[0],
         "m": f"+{more}" if more else "",
         "c": shown,
         "h": "; ".join(texts),
@@ -152,15 +153,16 @@ def _found(item: Mapping[str, Any]) -> Cell:
     flags = [r["code"].removeprefix("AI_").lower() for r in item["reasons"] if r["code"].startswith("AI_")]
     if not flags:
         return {"g": "○", "w": _("no flag raised"), "c": "muted", "h": _(NO_FLAG)}
-    shown = ", ".join(finding(f) for f in flags)
+    shown, whole = ", ".join(finding(f, short=True) for f in flags[:2]), ", ".join(finding(f) for f in flags)
     if item["state"] == "arriving":
-        shown = _("%(flags)s, on part of the images", flags=shown)
+        shown, whole = (_("%(flags)s, on part of the images", flags=said) for said in (shown, whole))
     return {
         "g": "◆",
         "w": _("flagged:"),
         "t": shown,
+        "m": f"+{len(flags) - 2}" if len(flags) > 2 else "",
         "c": item["priority_class"],
-        "h": f"{_('flagged:')} {shown}",
+        "h": f"{_('flagged:')} {whole}",
     }
 
 

@@ -48,6 +48,11 @@ HAPPENED = {
 FAILURES = {"crashed": N_("crashed 3 times"), "timeout": N_("took too long")}
 DETECTORS = {"chest_xray": N_("Chest film model"), "lung_nodule": N_("CT nodule model")}
 BANDS = {"low": N_("low"), "moderate": N_("moderate"), "high": N_("high")}
+# Where a row has no room for the whole name; it stands in the cell's title and in the panel.
+SHORT = {
+    "effusion": N_("effusion"), "edema": N_("edema"), "lung_opacity": N_("opacity"), "pneumonia": N_("pneumonia pattern"),
+    "cardiomegaly": N_("large heart"), "nodule": N_("nodule"), "mass": N_("mass"),
+}  # fmt: skip
 _POINTS_OF = (("critical", 1000), ("high", 300), ("elevated", 100))
 _BEYOND = re.compile(r"waits (\d+) h (\d+) beyond its limit")
 
@@ -84,11 +89,11 @@ def _asked_anew(run: Callable[..., Any]) -> Callable[..., Any]:
     return filtered
 
 
-def reason_words(reason: Mapping[str, Any]) -> str:
+def reason_words(reason: Mapping[str, Any], *, short: bool = False) -> str:
     """A term in the words of the list: `suspected pneumothorax`, `STAT order`, `✋ raised by ...`."""
     code, text = reason["code"], reason["text"]
     if code.startswith("AI_"):
-        said = _("suspected %(finding)s", finding=finding(code.removeprefix("AI_").lower()))
+        said = _("suspected %(finding)s", finding=finding(code.removeprefix("AI_").lower(), short=short))
         return _("%(flag)s, not raised: hourly limit", flag=said) if "hourly limit" in text else said
     if code == "OVERDUE":
         beyond = _BEYOND.match(text)
@@ -101,8 +106,10 @@ def reason_words(reason: Mapping[str, Any]) -> str:
     return _(text)
 
 
-def finding(name: str) -> str:
+def finding(name: str, *, short: bool = False) -> str:
     """The coded name of a finding in the reader's language."""
+    if short and name in SHORT:
+        return _(SHORT[name])
     return _(FINDING_CODES[name].display) if name in FINDING_CODES else name
 
 
