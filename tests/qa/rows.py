@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from triage.domain.finding import FINDING_CODES, PriorityClass
 from triage.domain.priority import Policy
@@ -100,6 +100,7 @@ class Department:
             opened_at=None if opened_after is None else at(arrived + opened_after),
             read_at=None if read_after is None else at(arrived + read_after),
         )  # fmt: skip
+        run_id = None
         if ran:
             run_id = self.run(
                 study_id, series_id, self.release[detector], arrived, flagged_after, ran, reason
@@ -110,7 +111,7 @@ class Department:
         for verdict, name in words:
             self._insert(
                 feedback, study_id=study_id, reader="r1", verdict=verdict, finding=name, at=at(arrived + 60),
-                chip="known" if verdict == "disagree" else "",
+                chip="known" if verdict == "disagree" else "", run_id=run_id,
             )  # fmt: skip
         return study_id
 
@@ -127,10 +128,24 @@ class Department:
         ended = state in ("completed", "not_analysed", "failed", "superseded")
         return self._insert(
             run, study_id=study_id, series_id=series_id, release_id=release_id,
-            input_digest=f"{study_id}-{release_id}-{state}", sop_instance_uids=[f"1.4.{study_id}"], state=state,
+            input_digest=f"{study_id}-{release_id}-{state}-{arrived}", sop_instance_uids=[f"1.4.{study_id}"], state=state,
             reason_code=reason, requested_at=at(arrived), finished_at=at(arrived + after) if ended else None,
             policy_version=1, notes=[], queue="shadow" if release_id == self.shadow else "routine",
         )  # fmt: skip
+
+    def rerun(
+        self, study_id: int, minute: float | None, *, flags: tuple[str, ...] = (), release_id: int = 0
+    ) -> None:
+        """A later run of the same images ends then and supersedes the last one; minute None: before that was kept."""
+        last = self.tx.execute(
+            select(run).where(run.c.study_id == study_id).order_by(run.c.id.desc()).limit(1)
+        ).one()
+        then = None if minute is None else at(minute)
+        self.tx.execute(update(run).where(run.c.id == last.id).values(state="superseded", superseded_at=then))
+        release_id = release_id or last.release_id
+        new = self.run(study_id, last.series_id, release_id, minute or 0.0, 0.0, "completed", "")
+        for name in flags:
+            self.finding(new, study_id, name)
 
     def finding(self, run_id: int, study_id: int, name: str, *, actionable: bool = True) -> None:
         self._insert(

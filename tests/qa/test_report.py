@@ -146,6 +146,23 @@ def test_times_have_quantiles_and_the_longest(day: Department) -> None:
     assert opened["flagged_against_unflagged"] == {"log_rank_p": None, "note": "too few"}
 
 
+def test_a_flag_withdrawn_later_had_its_effect_and_one_that_came_later_had_none(day: Department) -> None:
+    day.rerun(1, 90.0)  # opened at 12, judged at 70
+    day.rerun(2, 22.0)  # opened at 24, judged at 80
+    day.rerun(5, 150.0, flags=("nodule",))  # opened at 60
+    got = report(day.tx)
+    opened = got["times"]["arrival_to_opening"]
+    assert (opened["flagged"]["n"], opened["unflagged"]["n"], opened["flagged"]["longest"]) == (2, 8, 30 * 60)
+    assert got["times"]["arrival_to_report"]["flagged"]["n"] == 2
+    assert got["times"]["arrival_to_flag"]["n"] == 4  # to the first, withdrawn since or not
+    rows = {
+        r["finding"]: (r["flagged"]["count"], r["ppv"]["count"], r["ppv"]["n"])
+        for r in got["flags"]["by_finding"]
+    }
+    assert rows == {"pneumothorax": (0, 1, 1), "effusion": (1, 0, 1), "nodule": (1, 0, 0)}
+    assert got["flags"]["studies"]["count"] == 2
+
+
 def test_a_study_that_still_waits_is_censored_and_not_dropped(day: Department) -> None:
     urgent = report(day.tx)["times"]["arrival_to_opening"]["by_order"]["URGENT"]
     assert (urgent["n"], urgent["done"], urgent["longest"]) == (1, 0, 40 * 60)

@@ -212,6 +212,7 @@ def what_went_wrong_was_seen(checker: DayChecker, diary: Diary) -> None:
     cleared = {c.study_uid for c in diary.cases.values() if c.late_mark == "clear"}
     withdrawn = {a["study_instance_uid"] for a in alert_rows if a["state"] == "withdrawn"}
     assert withdrawn and withdrawn <= cleared
+    assert any(diary.seen.get(study) for study in cleared), "no flag was taken back after a reader saw it"
     assert {a["id"]: a["acknowledged_by"] for a in alert_rows if a["acknowledged_by"]} == diary.acknowledged
     waited = checker.rows("SELECT max(attempts) n FROM delivery WHERE route = 'hl7' AND state = 'delivered'")
     assert waited[0]["n"] > 3, "the dead consumer cost no attempts"

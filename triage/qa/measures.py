@@ -76,27 +76,30 @@ def reasons(runs: Sequence[RunFacts], state: str) -> list[dict[str, Any]]:
 # --- flags and what readers said -----------------------------------------------------------------------------
 
 
-def verdicts(flags: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[tuple[int, str], bool]:
+def verdicts(given: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[tuple[int, str], bool]:
     """The last reader's word on each flag; a flag that nobody judged is absent.
 
-    Feedback without a finding speaks of all flags of its study. It is a reader's word, not adjudicated truth.
+    A word speaks of flags that stood when it was said, of all of its study where it names no finding: one that was
+    withdrawn later was judged, one that came later was not. It is a reader's word, not adjudicated truth.
+
+    given  every flag, those withdrawn since among them
     """
-    names: dict[int, list[str]] = defaultdict(list)
-    for flag in flags:
-        names[flag.study_id].append(flag.name)
+    flags: dict[int, list[FlagFacts]] = defaultdict(list)
+    for flag in given:
+        flags[flag.study_id].append(flag)
     said: dict[tuple[int, str], bool] = {}
     for word in feedback:
         if word.verdict == "missed":
             continue
-        for name in names[word.study_id]:
-            if word.finding in ("", name):
-                said[word.study_id, name] = word.verdict == "agree"
+        for flag in flags[word.study_id]:
+            if word.finding in ("", flag.name) and flag.stood(word.at):
+                said[word.study_id, flag.name] = word.verdict == "agree"
     return said
 
 
-def present(flags: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[tuple[int, str], bool]:
+def present(given: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[tuple[int, str], bool]:
     """As `verdicts`, but of whether the finding is there: known, old or not relevant ones are, and no flag was worth it."""
-    return verdicts(flags, map(_of_the_finding, feedback))
+    return verdicts(given, map(_of_the_finding, feedback))
 
 
 def _of_the_finding(word: FeedbackFacts) -> FeedbackFacts:
@@ -105,19 +108,23 @@ def _of_the_finding(word: FeedbackFacts) -> FeedbackFacts:
 
 
 def flags_by_finding(
-    flags: Sequence[FlagFacts], said: Verdicts, runs: Sequence[RunFacts]
+    flags: Iterable[FlagFacts], given: Iterable[FlagFacts], said: Verdicts, runs: Iterable[RunFacts]
 ) -> list[dict[str, Any]]:
-    """Per detector and finding: share of the studies it analysed that it flagged, and share readers agreed with."""
+    """Per detector and finding: share of the studies it analysed that it flags, and share of its flags readers agreed with.
+
+    flags, given  those of today, and every one that a reader could judge
+    """
     analysed: dict[str, set[int]] = defaultdict(set)
     for run in runs:
         if run.state == "completed":
             analysed[run.detector].add(run.study_id)
-    flagged: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for flag in flags:
-        flagged[flag.detector, flag.name].add(flag.study_id)
+    flagged, shown = _studies_by_finding(flags), _studies_by_finding(given)
     rows = []
-    for (detector, name), ids in sorted(flagged.items()):
-        judged = [said[i, name] for i in ids if (i, name) in said]
+    for detector, name in sorted(shown):
+        ids = flagged[detector, name]
+        judged = [said[i, name] for i in shown[detector, name] if (i, name) in said]
+        if not ids and not judged:
+            continue
         rows.append(
             {
                 "detector": detector,
@@ -129,6 +136,13 @@ def flags_by_finding(
             }
         )
     return rows
+
+
+def _studies_by_finding(flags: Iterable[FlagFacts]) -> dict[tuple[str, str], set[int]]:
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for flag in flags:
+        found[flag.detector, flag.name].add(flag.study_id)
+    return found
 
 
 def missed(flags: Iterable[FlagFacts], feedback: Iterable[FeedbackFacts]) -> dict[str, int]:
@@ -215,13 +229,28 @@ def _wait(
     return max(0.0, (end - start).total_seconds()), is_done
 
 
+def flagged_when_opened(
+    studies: Iterable[StudyFacts], given: Iterable[FlagFacts], until: datetime
+) -> set[int]:
+    """Studies with a flag that stood when they were first opened; those that wait, at the end of the time looked at.
+
+    Withdrawn later, the flag had its effect; one that came later had none.
+    """
+    seen_at = {s.study_id: min(s.opened_at or until, until) for s in studies}
+    return {f.study_id for f in given if f.study_id in seen_at and f.stood(seen_at[f.study_id])}
+
+
 def time_tables(
-    studies: Sequence[StudyFacts], flags: Sequence[FlagFacts], runs: Sequence[RunFacts], until: datetime
+    studies: Sequence[StudyFacts], given: Sequence[FlagFacts], runs: Sequence[RunFacts], until: datetime
 ) -> dict[str, Any]:
-    """Arrival to flag, to result, to opening and to report; the last two for flagged, unflagged and every class."""
+    """Arrival to flag, to result, to opening and to report; the last two for flagged, unflagged and every class.
+
+    given  every flag, those withdrawn since among them: the first counts, and what stood when a study was opened
+    """
+    seen_flagged = flagged_when_opened(studies, given, until)
     by_id = {s.study_id: s for s in studies}
     first_flag: dict[int, datetime] = {}
-    for f in flags:
+    for f in given:
         first_flag[f.study_id] = min(f.flagged_at, first_flag.get(f.study_id, f.flagged_at))
     results: dict[int, datetime] = {}
     for r in runs:
@@ -235,8 +264,8 @@ def time_tables(
         ("arrival_to_opening", lambda s: s.opened_at),
         ("arrival_to_report", lambda s: s.read_at),
     ):
-        flagged = waits((s for s in studies if s.study_id in first_flag), ended, until)
-        unflagged = waits((s for s in studies if s.study_id not in first_flag), ended, until)
+        flagged = waits((s for s in studies if s.study_id in seen_flagged), ended, until)
+        unflagged = waits((s for s in studies if s.study_id not in seen_flagged), ended, until)
         tables[name] = {
             "all": times(flagged + unflagged),
             "flagged": times(flagged),

@@ -100,8 +100,8 @@ def _coverage(report: dict[str, Any]) -> str:
         for r in (*report["not_analysed"], *report["failed"])
     ]
     return (
-        f"<h2>What arrived and what was analysed</h2><p>{c['studies']} studies arrived; a detector wanted "
-        f"{c['wanted_by_a_detector']} of them.</p>"
+        f"<h2>What arrived and what was analysed</h2><p>{plural(c['studies'], 'study', 'studies')} arrived; "
+        f"a detector wanted {c['wanted_by_a_detector']} of them.</p>"
         + shares_table("Of the studies that a detector wanted", shares)
         + (_interval_chart("Why runs were not analysed or failed, share of runs", reasons) if reasons else "")
         + shares_table("Why runs were not analysed or failed", reasons)
@@ -206,7 +206,7 @@ def _alerts(a: dict[str, Any]) -> str:
     rate = a["per_day"]
     routes = [(route, state, n) for route, states in a["deliveries"].items() for state, n in states.items()]
     return (
-        f"<h2>Alerts</h2><p>{a['raised']} alerts, {rate['value']:.2f} a day "
+        f"<h2>Alerts</h2><p>{plural(a['raised'], 'alert', 'alerts')}, {rate['value']:.2f} a day "
         f"({rate['low']:.2f} to {rate['high']:.2f}).</p>"
         + table("By state", ("state", "alerts"), a["by_state"].items())
         + table("By step of the ladder reached", ("step", "alerts"), a["by_step_reached"].items())
@@ -219,7 +219,7 @@ def _alerts(a: dict[str, Any]) -> str:
 
 def _constancy(c: dict[str, Any]) -> str:
     return (
-        f"<h2>Constancy checks</h2><p>{c['checks']} checks, {c['on_their_way']} on their way.</p>"
+        f"<h2>Constancy checks</h2><p>{plural(c['checks'], 'check', 'checks')}, {c['on_their_way']} on their way.</p>"
         + shares_table("Passed", [("all", c["passed"]), *c["by_detector"].items()])
         + times_table("Seconds to the flag of passed checks", [("checks", c["seconds"])])
         + table(
@@ -322,6 +322,10 @@ def _interval_chart(title: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> s
     widest = max((b.high for b in bars if b.value is not None), default=1.0)
     most = next(m for m in (0.05, 0.1, 0.25, 0.5, 1.0) if m >= min(widest, 1.0))
     return f"<p><b>{escape(title)}</b></p>{charts.intervals(title, bars, most=most)}"
+
+
+def plural(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def percent(share: float) -> str:

@@ -36,11 +36,13 @@ DEFINITIONS = {
     "cohort": "studies that arrived in the period; constancy phantoms are never counted",
     "intervals": "95 %: Wilson for shares, Poisson (exact) for rates, Kaplan-Meier (log-log) for times",
     "times": "from the first image on; a study that still waits is right-censored at the end of the period, "
-    "not dropped; a time is empty where fewer were done",
+    "not dropped; a time is empty where fewer were done. To the flag: to the first, withdrawn since or not",
     "flag": "actionable finding of a completed run that was asked for as more than a shadow; superseded runs left out",
-    "ppv": "flags that readers agreed with, of those they judged (the last word counts). Readers' words are not "
-    "adjudicated truth, and depend on prevalence",
-    "flagged_against_unflagged": "log-rank over unequal groups: classes, hours and staffing differ; no proof of cause",
+    "ppv": "flags that readers agreed with, of those they judged (the last word counts): a word is of the flags that "
+    "stood when it was said, withdrawn since or not. Readers' words are not adjudicated truth, and depend on prevalence",
+    "flagged_against_unflagged": "flagged: a flag stood when the study was first opened (stands at the end, for one that "
+    "waits), withdrawn since or not; one that came later does not count. Log-rank over unequal groups: classes, hours and "
+    "staffing differ, and who opens a study at once sees no flag yet; no proof of cause",
     "subgroups": f"fewer than {subgroups.POSITIVES_MIN} positives: too few for a figure; cells below "
     f"{subgroups.CELL_MIN} are suppressed unless the report stays in the department",
     "beyond_bound": "waited longer than the class without AI allows, opened or not",
@@ -66,10 +68,10 @@ def build(
     until = min(end, now)
     studies = facts.studies_between(tx, start, end)
     counted = facts.runs_between(tx, start, end)
-    flags = facts.flags_between(tx, start, end)
+    flags, given = facts.flags_between(tx, start, end), facts.given_between(tx, start, end)
     words = facts.feedback_between(tx, start, end)
     alerts = facts.alerts_between(tx, start, end)
-    said = measures.verdicts(flags, words)
+    said = measures.verdicts(given, words)
     analysed = {r.study_id for r in counted if r.state == "completed"}
     return {
         "head": _head(tx, start, end, settings, now, counted, deidentified),
@@ -78,12 +80,12 @@ def build(
         "failed": measures.reasons(counted, "failed"),
         "flags": {
             "studies": measures.proportion(len({f.study_id for f in flags}), len(analysed)),
-            "by_finding": measures.flags_by_finding(flags, said, counted),
+            "by_finding": measures.flags_by_finding(flags, given, said, counted),
             "by_class": measures.flags_by_class(flags, said, len(analysed)),
         },
         "agreement": {**measures.agreement(words), "missed_by_finding": measures.missed(flags, words)},
         "discordant": _discordant(studies, flags, said, words, deidentified),
-        "times": measures.time_tables(studies, flags, counted, until),
+        "times": measures.time_tables(studies, given, counted, until),
         "beyond_bound": measures.beyond_bound(studies, until),
         "longest_waits": _longest(studies, until, deidentified),
         "alerts": measures.alert_part(

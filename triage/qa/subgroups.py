@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from triage.domain.eligibility import FILM_MODALITIES
 from triage.qa.measures import Verdicts, proportion
 from triage.store.measures import FlagFacts, StudyFacts
 
@@ -19,10 +20,17 @@ def age_band(age_years: float | None) -> str:
     return "unknown" if age_years is None else next(word for limit, word in AGE_BANDS if age_years < limit)
 
 
-_GROUPS: Mapping[str, Callable[[StudyFacts], str]] = {
+def film_view(s: StudyFacts) -> str | None:
+    """None: a scan has no view, and stands in no row of views."""
+    if s.modality and s.modality not in FILM_MODALITIES:
+        return None
+    return s.view or "unknown"
+
+
+_GROUPS: Mapping[str, Callable[[StudyFacts], str | None]] = {
     "sex": lambda s: s.sex or "unknown",
     "age_band": lambda s: age_band(s.age_years),
-    "view": lambda s: s.view or "unknown",
+    "view": film_view,
     "sender": lambda s: s.sender or "unknown",
 }
 
@@ -30,7 +38,7 @@ _GROUPS: Mapping[str, Callable[[StudyFacts], str]] = {
 def subgroups(
     studies: Sequence[StudyFacts], flags: Sequence[FlagFacts], said: Verdicts, *, deidentified: bool
 ) -> dict[str, list[dict[str, Any]]]:
-    """Is it the same for everyone? Share analysed, share flagged and PPV by sex, age, view and sender."""
+    """Is it the same for everyone? Share analysed, share flagged and PPV by sex, age, view (of films) and sender."""
     flagged = {f.study_id for f in flags}
     judged: dict[int, list[bool]] = defaultdict(list)
     for (study_id, _), agreed in said.items():
@@ -42,14 +50,15 @@ def subgroups(
 
 def _subgroup_rows(
     studies: Sequence[StudyFacts],
-    key: Callable[[StudyFacts], str],
+    key: Callable[[StudyFacts], str | None],
     flagged: set[int],
     judged: Mapping[int, list[bool]],
     deidentified: bool,
 ) -> list[dict[str, Any]]:
     groups: dict[str, list[StudyFacts]] = defaultdict(list)
     for s in studies:
-        groups[key(s)].append(s)
+        if (group := key(s)) is not None:
+            groups[group].append(s)
     hidden = small_cells({g: len(members) for g, members in groups.items()}) if deidentified else set()
     rows: list[dict[str, Any]] = []
     for group in sorted(groups):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from triage.store.runs import SHADOW
 from triage.store.schema import (
@@ -70,22 +70,33 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class FlagFacts:
-    """An actionable finding of a completed run that counts; several of one name by one detector are one."""
+    """An actionable finding of a completed run; several of one name by one detector are one."""
 
     study_id: int
     detector: str
     name: str
     flagged_at: datetime
+    withdrawn_at: datetime | None = (
+        None  # its run was superseded then; the one that followed may flag the same
+    )
+
+    def stood(self, at: datetime) -> bool:
+        return self.flagged_at <= at and (self.withdrawn_at is None or at < self.withdrawn_at)
 
 
 @dataclass(frozen=True)
 class FeedbackFacts:
-    """A reader's word that was not taken back; finding "" means every flag of the study."""
+    """A reader's word that was not taken back; finding "" means every flag of the study.
+
+    release  detector and version of the run that it is about, "" where it names none
+    """
 
     study_id: int
     verdict: str
     finding: str
     chip: str
+    at: datetime
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ def runs_between(tx: Connection, start: datetime, end: datetime) -> list[RunFact
 
 
 def flags_between(tx: Connection, start: datetime, end: datetime) -> list[FlagFacts]:
-    """One flag for each (study, detector, finding), at the first run that counts and says so."""
+    """The flags of today: one for each (study, detector, finding), at the first run that counts and says so."""
     columns = (run.c.study_id, release.c.detector, finding.c.name)
     rows = tx.execute(
         _counting(select(*columns, func.min(run.c.finished_at)), start, end)
@@ -168,6 +179,24 @@ def flags_between(tx: Connection, start: datetime, end: datetime) -> list[FlagFa
         .order_by(*columns)
     )
     return [FlagFacts(*r) for r in rows.tuples()]
+
+
+def given_between(tx: Connection, start: datetime, end: datetime) -> list[FlagFacts]:
+    """Every flag that a reader could see, those withdrawn since among them: one for each (run, finding), by run.
+
+    A superseded run without its time (from before migration 0024) is left out: nobody knows when its flags stood.
+    """
+    rows = tx.execute(
+        _asked(
+            select(run.c.study_id, release.c.detector, finding.c.name, run.c.finished_at, run.c.superseded_at, run.c.id),
+            start, end,
+        )
+        .join(finding, finding.c.run_id == run.c.id)
+        .where(finding.c.actionable, or_(run.c.state == "completed", run.c.superseded_at.is_not(None)))
+        .distinct()
+        .order_by(run.c.id, finding.c.name)
+    )  # fmt: skip
+    return [FlagFacts(*r[:5]) for r in rows.tuples()]
 
 
 def thresholds_between(tx: Connection, start: datetime, end: datetime) -> list[Threshold]:
@@ -187,12 +216,17 @@ def feedback_between(tx: Connection, start: datetime, end: datetime) -> list[Fee
     """What readers said about the studies of the period, whenever they said it; oldest first."""
     f = feedback.c
     rows = tx.execute(
-        select(f.study_id, f.verdict, f.finding, f.chip)
+        select(f.study_id, f.verdict, f.finding, f.chip, f.at, release.c.detector, release.c.version)
         .join(study, study.c.id == f.study_id)
+        .outerjoin(run, run.c.id == f.run_id)
+        .outerjoin(release, release.c.id == run.c.release_id)
         .where(cohort(start, end), f.withdrawn_at.is_(None))
         .order_by(f.id)
     )
-    return [FeedbackFacts(*r) for r in rows.tuples()]
+    return [
+        FeedbackFacts(*word, release=f"{detector} {version}" if detector else "")
+        for *word, detector, version in rows.tuples()
+    ]
 
 
 def alerts_between(tx: Connection, start: datetime, end: datetime) -> list[AlertFacts]:
@@ -218,7 +252,10 @@ def count_alerts(tx: Connection, start: datetime, end: datetime) -> int:
 
 
 def judged_alerts(tx: Connection, start: datetime, end: datetime) -> tuple[int, int]:
-    """(agreed, disagreed): alerts raised in [start, end) by what readers last said of their finding, or of all flags."""
+    """(agreed, disagreed): alerts raised in [start, end) by what readers last said of their finding, or of all flags.
+
+    A word said before the alert was raised, or after it was withdrawn, is of other flags.
+    """
     f = feedback.c
     rows = tx.execute(
         select(alert.c.id, f.verdict)
@@ -227,6 +264,7 @@ def judged_alerts(tx: Connection, start: datetime, end: datetime) -> tuple[int, 
         .where(
             study.c.constancy.is_(False), alert.c.raised_at >= start, alert.c.raised_at < end, f.withdrawn_at.is_(None),
             f.verdict.in_(("agree", "disagree")), f.finding.in_(("", alert.c.finding_name)),
+            f.at >= alert.c.raised_at, or_(alert.c.state != "withdrawn", f.at < alert.c.ended_at),
         )
         .order_by(f.id)
     ).tuples()  # fmt: skip
@@ -284,9 +322,14 @@ def cohort(start: datetime, end: datetime) -> ColumnElement[bool]:
 
 def _counting(query: Select[Any], start: datetime, end: datetime) -> Select[Any]:
     """Narrow a query over runs to those that count, of the cohort."""
+    return _asked(query, start, end).where(run.c.state != "superseded")
+
+
+def _asked(query: Select[Any], start: datetime, end: datetime) -> Select[Any]:
+    """Runs of the cohort that were asked for as more than a shadow, superseded ones among them."""
     return (
         query.select_from(run)
         .join(study, study.c.id == run.c.study_id)
         .join(release, release.c.id == run.c.release_id)
-        .where(cohort(start, end), run.c.state != "superseded", run.c.queue != SHADOW)
+        .where(cohort(start, end), run.c.queue != SHADOW)
     )

@@ -22,12 +22,12 @@ How loud are we?
 Is the list obeyed?
 Shadow release against the live one
 What would another threshold do?
-first image to first opening, by week of arrival and order; who still waits is censored (Kaplan-Meier). Groups differ in more than the flag: compare cells of # and more; no proof of cause
+first image to first opening, by week of arrival and order; who still waits is censored (Kaplan-Meier). Flagged: a flag stood when the study was opened (stands at the end, for one that waits), withdrawn since or not; one that came later does not count. Groups differ in more than the flag, and who opens a study at once sees no flag yet: compare cells of # and more; no proof of cause
 the twenty longest waits from first image to opening; beyond: longer than the class without AI allows. Alarm: any
-PPV over the last # days of the period: a reader's last word, else what the final report's text states or denies (rules, not adjudicated). Agree counts as right, disagree as not right whatever its reason: a flag of something known, old or not relevant was not worth an alarm. Finding there: the same, but known or old and not clinically relevant count as there, since the detector was right. Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
+PPV over the last # days of the period: a reader's last word, else what the final report's text states or denies (rules, not adjudicated). A word is of the flags that stood when it was said: one that was withdrawn later was judged, one that came later was not. Agree counts as right, disagree as not right whatever its reason: a flag of something known, old or not relevant was not worth an alarm. Finding there: the same, but known or old and not clinically relevant count as there, since the detector was right. Alarm for critical findings: a CUSUM of rejected flags, #% accepted against #%, evidence above #. The studies of a row are its rejected flags
 said missed: by a reader (key M, of any study that has no such flag) or stated by the final report of an unflagged study. At most = right flags / (right flags + said missed): an upper end, since who looks where nothing was flagged is chance. Sensitivity = right flags / (right flags + unflagged x share found by the blind second read of # % of the unflagged), with the sample's interval (Begg and Greenes #). Right: the finding is there (chart #). The studies of a row are those said missed or found in the sample
-reasons of disagreement by release, as a share of the words (agree or disagree) on that release
-flag rate among analysed, PPV, share not analysed; fewer than # flags: no figure. Alarm: an interval that excludes the overall flag rate of #%; groups differ in illness too
+reasons of disagreement by release, as a share of the words (agree or disagree) on that release: the one whose result stood when the word was said
+flag rate among analysed, PPV, share not analysed; views are of films alone; fewer than # flags: no figure. Alarm: an interval that excludes the overall flag rate of #%; groups differ in illness too
 no study was analysed
 population stability index against the # days before the period, over the tenths of that month (words: each word). Alarm: above # and more than twice what chance alone gives
 daily share of analysed studies with a flag against the period itself (#%); limits of # sigma, # days on one side, and an EWMA (#, # sigma: one false alarm a year)
@@ -50,6 +50,19 @@ lead, auditor
 # studies waited beyond their bound
 # study waited beyond its bound
 an alert climbed to the last step of the ladder
+# constancy check failed
+# constancy checks failed
+# day out of control
+# days out of control
+last #-#-#
+differs from the rest
+shifted
+calibration error
+fewer than #% of flags are right
+# % within # s
++# points
+median # before, # now
+#% before, #% now
 # alerts a reader-hour
 Alarm for critical findings
 week from
@@ -208,6 +221,7 @@ since #-#-#T# UTC
 Research and demonstration software, not a medical device. Not for clinical use.
 Thresholds that findings of the period were judged by
 What arrived and what was analysed
+# study arrived; a detector wanted # of them.
 # studies arrived; a detector wanted # of them.
 Of the studies that a detector wanted
 not analysed
@@ -256,6 +270,7 @@ class high
 class elevated
 class routine
 Alerts
+# alert, # a day (# to #).
 # alerts, # a day (# to #).
 By state
 state
@@ -267,6 +282,7 @@ never acknowledged
 Deliveries: none.
 Deliveries
 Constancy checks
+# check, # on their way.
 # checks, # on their way.
 Passed
 Seconds to the flag of passed checks
@@ -283,9 +299,9 @@ flag
 : # %: Wilson for shares, Poisson (exact) for rates, Kaplan-Meier (log-log) for times.
 : actionable finding of a completed run that was asked for as more than a shadow; superseded runs left out.
 : fewer than # positives: too few for a figure; cells below # are suppressed unless the report stays in the department.
-: flags that readers agreed with, of those they judged (the last word counts). Readers' words are not adjudicated truth, and depend on prevalence.
-: from the first image on; a study that still waits is right-censored at the end of the period, not dropped; a time is empty where fewer were done.
-: log-rank over unequal groups: classes, hours and staffing differ; no proof of cause.
+: flags that readers agreed with, of those they judged (the last word counts): a word is of the flags that stood when it was said, withdrawn since or not. Readers' words are not adjudicated truth, and depend on prevalence.
+: from the first image on; a study that still waits is right-censored at the end of the period, not dropped; a time is empty where fewer were done. To the flag: to the first, withdrawn since or not.
+: flagged: a flag stood when the study was first opened (stands at the end, for one that waits), withdrawn since or not; one that came later does not count. Log-rank over unequal groups: classes, hours and staffing differ, and who opens a study at once sees no flag yet; no proof of cause.
 : studies that arrived in the period; constancy phantoms are never counted.
 : waited longer than the class without AI allows, opened or not.
 # % interval

@@ -14,7 +14,8 @@ from triage.domain.errors import Refused
 from triage.qa.boards import board
 from triage.qa.boards.chart import Chart, Facts
 from triage.qa.replay.site import replay_site
-from triage.store import audit, double_reads, policies
+from triage.qa.subgroups import subgroups
+from triage.store import audit, double_reads, policies, releases
 from triage.store.database import Database, do_last_acts
 from triage.store.schema import finding, instance, report, run
 
@@ -98,6 +99,32 @@ def test_waits_are_by_week_order_and_flag_and_link_to_their_studies(
     assert (other["studies"], other["still open"], other["note"]) == (2, 1, "too few to compare")
 
 
+def test_a_study_counts_as_flagged_by_what_stood_when_it_was_opened(
+    tx: Connection, department: Department
+) -> None:
+    kept, replaced, again, waits, before, late, gone, unknown = (
+        department.study(
+            k,
+            flags=("effusion",),
+            flagged_after=8.0 if k == 5 else 0.1,
+            opened_after=None if k in (3, 6) else 5.0,
+        )
+        for k in range(8)
+    )
+    department.rerun(kept, 9.0)  # withdrawn after the opening
+    department.rerun(replaced, 3.0, flags=("effusion",))
+    department.rerun(again, 3.0)
+    department.rerun(again, 6.0, flags=("effusion",))
+    department.rerun(before, 7.0)  # withdrawn two minutes before it was opened
+    department.rerun(gone, 20.0)  # still unopened
+    department.rerun(unknown, None)
+    one = chart(tx, 1)
+    by_group = {row[2]: sorted(one.studies[i]) for i, row in enumerate(one.rows)}
+    assert by_group == {
+        "flagged": [kept, replaced, again, waits], "not flagged": [before, late, gone, unknown]
+    }  # fmt: skip
+
+
 def test_who_waits_beyond_the_bound_rings(tx: Connection, department: Department) -> None:
     late = department.study(0, order="STAT", opened_after=61.0)
     department.study(5, order="STAT", opened_after=59.0)
@@ -124,6 +151,23 @@ def test_a_flag_is_right_when_the_reader_says_so_or_else_the_final_report(
     assert list(three.studies[0]) == [wrong, both] and not three.alarm
     # `both` was rejected as known (tests.qa.rows): no flag worth an alarm, but the finding is there.
     assert row["finding there"] == round(2 / 3, 4)
+
+
+def test_a_word_judges_the_flags_that_stood_when_it_was_said(tx: Connection, department: Department) -> None:
+    """Said an hour after arrival (tests.qa.rows); what was withdrawn later was judged, what came later was not."""
+    judged = department.study(0, flags=("effusion",), words=(("disagree", ""),))
+    department.rerun(judged, 90.0)
+    unjudged = department.study(1, words=(("agree", ""),))
+    department.rerun(unjudged, 90.0, flags=("effusion",))
+    unseen = department.study(2, flags=("effusion",), words=(("agree", "effusion"),))
+    department.rerun(unseen, 30.0)  # withdrawn before the word: it is of nothing
+    say(tx, judged, "Large effusion.")
+    three = chart(tx, 3)
+    (row,) = rows(three, finding="effusion")
+    assert (row["flags"], row["judged, 30 days"], row["PPV"], three.n) == (2, 1, 0.0, 2)
+    assert list(three.studies[0]) == [judged]
+    (missed,) = rows(chart(tx, 4), finding="effusion")  # what is missed today: the last run flags it no more
+    assert (missed["right flags"], missed["said missed"]) == (0, 1)
 
 
 def test_critical_flags_that_keep_being_wrong_ring(tx: Connection, department: Department) -> None:
@@ -162,6 +206,14 @@ def test_reasons_of_disagreement_are_shares_of_the_words_on_a_release(
     )  # fmt: skip
 
 
+def test_a_word_is_of_the_release_whose_result_stood_then(tx: Connection, department: Department) -> None:
+    newer = releases.register(tx, "chest_xray", "1.1.0", "n" * 64, [], at(-1))
+    i = department.study(0, flags=("effusion",), words=(("disagree", "effusion"),))
+    department.rerun(i, 90.0, flags=("effusion",), release_id=newer)
+    (row,) = rows(chart(tx, 5))
+    assert row["release"] == "chest_xray 1.0.0"
+
+
 def test_a_group_that_differs_from_the_rest_rings_and_small_ones_give_no_figure(
     tx: Connection, department: Department
 ) -> None:
@@ -172,6 +224,17 @@ def test_a_group_that_differs_from_the_rest_rings_and_small_ones_give_no_figure(
     assert "sex F" in six.alarm
     (few,) = rows(six, by="sex", group="M")
     assert few["flag rate"] is None and few["note"] == "too few"
+
+
+def test_a_scan_stands_under_no_view_of_films(tx: Connection, department: Department) -> None:
+    department.study(0)
+    department.study(1, view="")
+    department.study(2, modality="CT", view="", detector="lung_nodule")
+    assert [(r["group"], r["studies"]) for r in rows(chart(tx, 6), by="view")] == [("PA", 1), ("unknown", 1)]
+    facts = board.facts_of(tx, START, END, NOW)
+    found = subgroups(facts.studies, facts.flags, facts.said, deidentified=False)
+    assert [(r["group"], r["n"]) for r in found["view"]] == [("PA", 1), ("unknown", 1)]
+    assert sum(r["n"] for r in found["sex"]) == 3
 
 
 def test_another_scanner_and_thickness_are_seen_and_told_in_words(
@@ -217,7 +280,7 @@ def test_failed_constancy_checks_ring(tx: Connection, department: Department) ->
     department.check(10, True)
     assert not chart(tx, 9).alarm
     department.check(20, False)
-    assert chart(tx, 9).alarm == "1 constancy checks failed"
+    assert chart(tx, 9).alarm == "1 constancy check failed"
     (row,) = rows(chart(tx, 9))
     assert (row["day"], row["detector"], row["what"]) == ("2026-11-01", "chest_xray", "phantom")
     assert (row["checks"], row["failed"], row["largest difference"]) == (2, 1, None)

@@ -16,7 +16,7 @@ def counted(diary: Diary, spool: TimedDisk, until_ms: int) -> dict[str, Any]:
     """The figures of the report under the names that `of_report` gives them."""
     cases = list(diary.cases.values())
     flags = {(c.study_uid, name) for c in cases for name in c.flags}
-    verdicts = Counter(verdict for _, verdict, _ in diary.words)
+    verdicts = Counter(verdict for _, verdict, *_ in diary.words)
     arrived = {c.study_uid: min(spool.kept_at[o.digest] for o in c.objects()) for c in cases}
     ends = Counter(c.ends[0] for c in cases)
     runs = [(DETECTOR[c.kind], *end) for c in cases for end in c.runs]
@@ -34,10 +34,15 @@ def counted(diary: Diary, spool: TimedDisk, until_ms: int) -> dict[str, Any]:
         "failed": _counts((d, why) for d, state, why in runs if state == "failed"),
         "flagged": len({study for study, _ in flags}),
         "by_finding": _counts((DETECTOR[diary.cases[study].kind], name) for study, name in flags),
-        "ppv": _ppv(diary, flags),
+        "ever_flagged": sum(bool(c.flags) or c.alerts for c in cases),
+        "flagged_when_opened": sum(
+            bool(diary.seen[c.study_uid] if diary.opened.get(c.study_uid, until_ms + 1) <= until_ms else c.flags)
+            for c in cases
+        ),
+        "ppv": _ppv(diary),
         "agreement": {v: verdicts[v] for v in ("agree", "disagree", "missed")},
         "missed": _counts(
-            name for study, name in {(s, f) for s, v, f in diary.words if v == "missed"} if (study, name) not in flags
+            name for study, name in {(s, f) for s, v, f, _ in diary.words if v == "missed"} if (study, name) not in flags
         ),
         "alerts": sum(c.alerts for c in cases),
         "constancy": diary.phantoms,
@@ -67,7 +72,11 @@ def of_report(report: dict[str, Any]) -> dict[str, Any]:
         "not_analysed": {(r["detector"], r["reason"]): r["count"] for r in report["not_analysed"]},
         "failed": {(r["detector"], r["reason"]): r["count"] for r in report["failed"]},
         "flagged": report["flags"]["studies"]["count"],
-        "by_finding": {(r["detector"], r["finding"]): r["flagged"]["count"] for r in finding},
+        "by_finding": {
+            (r["detector"], r["finding"]): r["flagged"]["count"] for r in finding if r["flagged"]["count"]
+        },
+        "ever_flagged": times["arrival_to_flag"]["n"],
+        "flagged_when_opened": times["arrival_to_opening"]["flagged"]["n"],
         "ppv": {
             (r["detector"], r["finding"]): (r["ppv"]["count"], r["ppv"]["n"])
             for r in finding
@@ -94,12 +103,12 @@ def _counts(values: Any) -> dict[Any, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _ppv(diary: Diary, flags: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Per detector and finding (agreed, judged): the last reader's word on each flag counts."""
+def _ppv(diary: Diary) -> dict[tuple[str, str], tuple[int, int]]:
+    """Per detector and finding (agreed, judged): the last reader's word on each flag that they saw counts."""
     said: dict[tuple[str, str], bool] = {}
-    for study, verdict, _ in diary.words:
+    for study, verdict, _, seen in diary.words:
         if verdict != "missed":
-            said |= {(s, name): verdict == "agree" for s, name in flags if s == study}
+            said |= {(study, name): verdict == "agree" for name in seen}
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for (study, name), agreed in said.items():
         key = DETECTOR[diary.cases[study].kind], name

@@ -44,10 +44,11 @@ class Diary:
 
     cases: dict[str, Case]  # by Study Instance UID
     opened: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, set[str]] = field(default_factory=dict)  # flags that the list showed at the first opening
     read: dict[str, int] = field(default_factory=dict)
-    words: list[tuple[str, str, str]] = field(
+    words: list[tuple[str, str, str, set[str]]] = field(
         default_factory=list
-    )  # (study, verdict, finding), not taken back
+    )  # (study, verdict, finding, flags that the list showed), not taken back
     acknowledged: dict[int, str] = field(default_factory=dict)  # alert -> who
     merged: dict[str, str] = field(default_factory=dict)  # patient id -> surviving one
     by_browser: set[str] = field(default_factory=set)
@@ -56,12 +57,19 @@ class Diary:
     def survivor(self, patient_id: str) -> str:
         return self.merged.get(patient_id, patient_id)
 
-    def note_opened(self, study: str, at_ms: int) -> None:
-        self.opened.setdefault(study, at_ms)
+    def note_opened(self, item: dict[str, Any], at_ms: int) -> None:
+        self.opened.setdefault(item["study_uid"], at_ms)
+        self.seen.setdefault(item["study_uid"], flags_of(item))
 
     def note_read(self, study: str, at_ms: int) -> None:
-        self.note_opened(study, at_ms)
+        """Somebody opened it before: only who took a study reports it."""
+        assert study in self.opened
         self.read.setdefault(study, at_ms)
+
+
+def flags_of(item: dict[str, Any]) -> set[str]:
+    codes = (r["code"] for r in item["reasons"])
+    return {code.removeprefix("AI_").lower() for code in codes if code.startswith("AI_")}
 
 
 # --- the RIS -------------------------------------------------------------------------------------------------
@@ -178,8 +186,10 @@ class ApiReader:
             if answer.status_code == 422:  # five claims are enough
                 yield 120.0
                 continue
-            study = answer.get_json()["study_uid"]
+            item = answer.get_json()
+            study = item["study_uid"]
             self.note_claim(study)
+            self.diary.note_opened(item, self.world.ms)
             yield 40.0 + 110.0 * self._draw()
             self.judge(study)
             yield from self.end(study)
@@ -200,7 +210,6 @@ class ApiReader:
         assert free, f"I16: {study} was given to {self.name} while {held and held.reader} holds it"
         length_ms = int(CLAIM_LENGTH.total_seconds() * SECOND)
         self.world.grants[study_id] = Grant(self.name, now + CLAIM_LENGTH, self.world.ms + length_ms)
-        self.diary.note_opened(study, self.world.ms)
 
     def judge(self, study: str) -> None:
         """Reads the panel now and then; agrees or not, sometimes takes the word back."""
@@ -219,7 +228,8 @@ class ApiReader:
         if 0.80 < chance < 0.85:
             assert self.ask("DELETE", f"/api/v1/studies/{study}/feedback", {}).status_code == 200
         else:
-            self.diary.words.append((study, verdict, finding))
+            shown = self.ask("GET", f"/api/v1/studies/{study}").get_json()["item"]
+            self.diary.words.append((study, verdict, finding, flags_of(shown)))
 
     def end(self, study: str) -> Steps:
         """Reports it here, or dictates into the RIS, or gives it back, or goes for lunch."""
@@ -298,10 +308,11 @@ class BrowserReader:
         page.keyboard.press("n")
         page.wait_for_selector("#panel header")
         study = page.evaluate("document.querySelector('#panel header').dataset.uid")
-        self.diary.note_opened(study, self.world.ms)
+        item = page.evaluate("uid => fetch(`/api/v1/studies/${uid}`).then(r => r.json())", study)["item"]
+        self.diary.note_opened(item, self.world.ms)
         page.keyboard.press("a")
         page.wait_for_selector(".toast >> text=Agreed")
-        self.diary.words.append((study, "agree", ""))
+        self.diary.words.append((study, "agree", "", flags_of(item)))
         context.close()
         self.diary.by_browser.add(study)
         case = self.diary.cases[study]

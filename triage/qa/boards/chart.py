@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from triage.qa.measures import Verdicts, present, verdicts
+from triage.qa.measures import Verdicts, flagged_when_opened, present, verdicts
 from triage.qa.report_text import Said, guess_language, read_report
 from triage.store import double_reads, monitoring
 from triage.store import measures as facts
@@ -80,6 +80,15 @@ class Facts:
         return facts.flags_between(self.tx, self.start, self.end)
 
     @cached_property
+    def given(self) -> list[facts.FlagFacts]:
+        """Every flag that a reader could see, those withdrawn since among them."""
+        return facts.given_between(self.tx, self.start, self.end)
+
+    @cached_property
+    def flagged_when_opened(self) -> set[int]:
+        return flagged_when_opened(self.studies, self.given, self.until)
+
+    @cached_property
     def flagged(self) -> set[int]:
         return {f.study_id for f in self.flags}
 
@@ -89,12 +98,12 @@ class Facts:
 
     @cached_property
     def said(self) -> Verdicts:
-        return verdicts(self.flags, self.words)
+        return verdicts(self.given, self.words)
 
     @cached_property
     def seen(self) -> Verdicts:
         """As `said`, but whether the finding is there: known or not relevant, it is."""
-        return present(self.flags, self.words)
+        return present(self.given, self.words)
 
     @cached_property
     def alerts(self) -> list[facts.AlertFacts]:

@@ -18,10 +18,12 @@ from triage.domain.statistics import (
 )
 from triage.qa import charts
 from triage.qa.boards.chart import SHARES, Chart, Facts, share
-from triage.qa.boards.truth import JUDGED_MIN, truth_of_flags
+from triage.qa.boards.truth import JUDGED_MIN, truth_as_shown
+from triage.qa.page import plural
 from triage.qa.report_text import Said
-from triage.qa.subgroups import POSITIVES_MIN, age_band
+from triage.qa.subgroups import POSITIVES_MIN, age_band, film_view
 from triage.store import audit, constancy
+from triage.store.measures import StudyFacts
 from triage.store.monitoring import InputFacts
 
 ECE_ACT = 0.05  # ux 10, chart 10
@@ -39,13 +41,13 @@ WORDS: dict[str, Callable[[InputFacts], str]] = {"device": lambda i: i.device, "
 def same(facts: Facts) -> Chart:
     """6: is it the same for everyone?"""
     devices = {i.study_id: i.device for i in facts.inputs}
-    known = truth_of_flags(facts)
-    groups: dict[str, Callable[[Any], str]] = {
+    known = truth_as_shown(facts)
+    groups: dict[str, Callable[[StudyFacts], str | None]] = {
         "sex": lambda s: s.sex or "unknown",
         "age": lambda s: age_band(s.age_years),
         "device": lambda s: devices.get(s.study_id) or "unknown",
         "sender": lambda s: s.sender or "unknown",
-        "view": lambda s: s.view or "unknown",
+        "view": film_view,
     }
     analysed = [s for s in facts.studies if s.ai_status == "completed"]
     overall = wilson(sum(s.study_id in facts.flagged for s in analysed), len(analysed))
@@ -53,7 +55,7 @@ def same(facts: Facts) -> Chart:
     studies: dict[int, list[int]] = {}
     odd = []
     for name, key in groups.items():
-        for group in sorted({key(s) for s in facts.studies}):
+        for group in sorted({g for s in facts.studies if (g := key(s)) is not None}):
             members = [s for s in facts.studies if key(s) == group]
             seen = [s for s in members if s.ai_status == "completed"]
             flags = sum(s.study_id in facts.flagged for s in seen)
@@ -72,8 +74,9 @@ def same(facts: Facts) -> Chart:
             )  # fmt: skip
     return Chart(
         number=6, key="same", question="Is it the same for everyone?", whose="QA, auditor", n=len(facts.studies),
-        definition=f"flag rate among analysed, PPV, share not analysed; fewer than {POSITIVES_MIN} flags: no figure. Alarm: "
-        f"an interval that excludes the overall flag rate of {overall.value:.1%}; groups differ in illness too" if analysed
+        definition="flag rate among analysed, PPV, share not analysed; views are of films alone; fewer than "
+        f"{POSITIVES_MIN} flags: no figure. Alarm: an interval that excludes the overall flag rate of "
+        f"{overall.value:.1%}; groups differ in illness too" if analysed
         else "no study was analysed",
         columns=("by", "group", "studies", "not analysed", "flag rate", "low", "high", "PPV", "note"), rows=rows,
         units=SHARES, studies=studies, alarm=("differs from the rest: " + ", ".join(odd)) if odd else "",
@@ -173,7 +176,7 @@ def output(facts: Facts) -> Chart:
         "one side, and an EWMA (0.2, 2.86 sigma: one false alarm a year)",
         columns=("day", "analysed", "flagged", "share", "low", "high", "EWMA", "median score", "90 % score", "mark"),
         rows=rows, units=SHARES, studies={i: [s.study_id for s in day] for i, day in enumerate(by_day)},
-        alarm=f"{len(bad)} days out of control, last {rows[bad[-1]][0]}" if bad else "",
+        alarm=f"{plural(len(bad), 'day', 'days')} out of control, last {rows[bad[-1]][0]}" if bad else "",
         svg=charts.lines(
             "Flag rate per day", [f"{d:%d.%m.}" for d in facts.days],
             [("flag rate", [p.value for p in points]), ("EWMA", [e.value for e in smooth])],
@@ -201,7 +204,7 @@ def detector(facts: Facts) -> Chart:
         rows.append([f"{event['at']:%Y-%m-%d}", title, "golden case", 1, int(bad), said["difference"]])
     rows.sort(key=lambda r: (str(r[0]), str(r[1]), str(r[2])))
     failed = sum(not c["ok"] for c in checks)
-    alarms = [f"{failed} constancy checks failed"] if failed else []
+    alarms = [f"{plural(failed, 'constancy check', 'constancy checks')} failed"] if failed else []
     return Chart(
         number=9, key="detector", question="Is the detector the same as at acceptance?", whose="physicist",
         n=len(checks) + len(golden),

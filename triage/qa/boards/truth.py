@@ -24,27 +24,43 @@ GOLIVE_STUDIES, GOLIVE_POSITIVES = 500, 30  # standards 12.3
 
 
 def truth_of_flags(facts: Facts, *, there: bool = False) -> dict[tuple[int, str], bool]:
-    """(study, finding) of flags whose truth somebody said: a reader's word first, else the final report's.
+    """(study, finding) of today's flags whose truth somebody said: a reader's word first, else the final report's.
 
     there  True: is the finding there, though known or not relevant? False: was the flag right?
     """
-    known = dict(facts.seen if there else facts.said)
+    words = facts.seen if there else facts.said
+    known: dict[tuple[int, str], bool] = {}
     for flag in facts.flags:
         key = (flag.study_id, flag.name)
         said = facts.reported.get(flag.study_id, {}).get(flag.name)
-        if key not in known and said in (Said.PRESENT, Said.ABSENT):
+        if key in words:
+            known[key] = words[key]
+        elif said in (Said.PRESENT, Said.ABSENT):
             known[key] = said is Said.PRESENT
     return known
 
 
+def truth_as_shown(facts: Facts, *, there: bool = False) -> dict[tuple[int, str], bool]:
+    """As `truth_of_flags`, with the flags withdrawn since that a reader judged while they stood: these were shown."""
+    return {**(facts.seen if there else facts.said), **truth_of_flags(facts, there=there)}
+
+
+def _shown(facts: Facts) -> list[FlagFacts]:
+    """Today's flags, and those withdrawn since that a reader judged."""
+    today = {(f.study_id, f.name) for f in facts.flags}
+    judged = [f for f in facts.given if (f.study_id, f.name) in facts.said.keys() - today]
+    first = {(f.study_id, f.detector, f.name): f for f in reversed(judged)}
+    return [*facts.flags, *first.values()]
+
+
 def right(facts: Facts) -> Chart:
     """3: how often is a flag right?"""
-    known, there = truth_of_flags(facts), truth_of_flags(facts, there=True)
+    known, there, flags = truth_as_shown(facts), truth_as_shown(facts, there=True), _shown(facts)
     rows: list[list[object]] = []
     studies: dict[int, list[int]] = {}
     alarms, bars = [], []
-    for name in sorted({f.name for f in facts.flags}):
-        mine = sorted((f for f in facts.flags if f.name == name), key=lambda f: f.flagged_at)
+    for name in sorted({f.name for f in flags}):
+        mine = sorted((f for f in flags if f.name == name), key=lambda f: f.flagged_at)
         judged = [(f, known[f.study_id, name]) for f in mine if (f.study_id, name) in known]
         recent = [ok for f, ok in judged if f.flagged_at >= facts.until - ROLLING]
         real = [there[f.study_id, name] for f, _ in judged if f.flagged_at >= facts.until - ROLLING]
@@ -64,9 +80,10 @@ def right(facts: Facts) -> Chart:
         bars.append(charts.Bar(name, estimate.value if recent else None, estimate.low, estimate.high,
                                f"{sum(recent)} of {len(recent)} judged"))  # fmt: skip
     return Chart(
-        number=3, key="right", question="How often is a flag right?", whose="QA", n=len(facts.flags),
+        number=3, key="right", question="How often is a flag right?", whose="QA", n=len(flags),
         definition="PPV over the last 30 days of the period: a reader's last word, else what the final report's "
-        "text states or denies (rules, not adjudicated). Agree counts as right, disagree as not right whatever its "
+        "text states or denies (rules, not adjudicated). A word is of the flags that stood when it was said: one that was "
+        "withdrawn later was judged, one that came later was not. Agree counts as right, disagree as not right whatever its "
         "reason: a flag of something known, old or not relevant was not worth an alarm. Finding there: the same, but "
         "known or old and not clinically relevant count as there, since the detector was right. Alarm for critical "
         f"findings: a CUSUM of rejected flags, {PPV_ACCEPTED:.0%} accepted against {PPV_BAD:.0%}, evidence above "
@@ -135,7 +152,7 @@ def reasons(facts: Facts) -> Chart:
     for word in facts.words:
         if word.verdict == "missed":
             continue
-        key = (version.get(word.study_id, "no run"), word.chip or "no reason given")
+        key = (word.release or version.get(word.study_id, "no run"), word.chip or "no reason given")
         spoken[key[0]] += 1
         if word.verdict == "disagree":
             chips[key] += 1
@@ -157,7 +174,8 @@ def reasons(facts: Facts) -> Chart:
         )
     return Chart(
         number=5, key="reasons", question="Agreement and its reasons", whose="QA", n=sum(spoken.values()),
-        definition="reasons of disagreement by release, as a share of the words (agree or disagree) on that release",
+        definition="reasons of disagreement by release, as a share of the words (agree or disagree) on that release: the "
+        "one whose result stood when the word was said",
         columns=("release", "reason", "disagree", "words", "share", "low", "high"), rows=rows, units=SHARES,
         studies={i: studies[k] for i, k in enumerate(order)},
         svg=charts.intervals(

@@ -15,6 +15,7 @@ from triage.domain.statistics import poisson_rate, wilson
 from triage.qa import charts
 from triage.qa.boards.chart import SHARES, Chart, Facts, share
 from triage.qa.measures import CLAIM_MIN, alert_part, beyond_bound, times, waits
+from triage.qa.page import plural
 from triage.store.measures import StudyFacts
 from triage.store.monitoring import Opened
 
@@ -33,8 +34,8 @@ def sooner(facts: Facts) -> Chart:
         for ordered in OrderedPriority:
             of_order = [s for s in mine if s.ordered_priority == ordered.value]
             for word, members in (
-                ("flagged", [s for s in of_order if s.study_id in facts.flagged]),
-                ("not flagged", [s for s in of_order if s.study_id not in facts.flagged]),
+                ("flagged", [s for s in of_order if s.study_id in facts.flagged_when_opened]),
+                ("not flagged", [s for s in of_order if s.study_id not in facts.flagged_when_opened]),
             ):
                 if not members:
                     continue
@@ -48,7 +49,9 @@ def sooner(facts: Facts) -> Chart:
     return Chart(
         number=1, key="sooner", question="Do flagged patients get read sooner?", whose="lead", n=len(facts.studies),
         definition="first image to first opening, by week of arrival and order; who still waits is censored "
-        f"(Kaplan-Meier). Groups differ in more than the flag: compare cells of {CLAIM_MIN} and more; no proof of cause",
+        "(Kaplan-Meier). Flagged: a flag stood when the study was opened (stands at the end, for one that waits), withdrawn "
+        "since or not; one that came later does not count. Groups differ in more than the flag, and who opens a study at "
+        f"once sees no flag yet: compare cells of {CLAIM_MIN} and more; no proof of cause",
         columns=("week from", "order", "group", "studies", "median s", "90 % s", "still open", "note"),
         rows=rows, units={"median s": "seconds", "90 % s": "seconds"}, studies=studies,
     )  # fmt: skip
@@ -79,9 +82,9 @@ def longest(facts: Facts) -> Chart:
 
 
 def _beyond_words(count: int) -> str:
-    if count == 1:
-        return "1 study waited beyond its bound"
-    return f"{count} studies waited beyond their bound" if count else ""
+    return (
+        plural(count, "study waited beyond its bound", "studies waited beyond their bound") if count else ""
+    )
 
 
 def _words(s: StudyFacts, facts: Facts) -> tuple[str, ...]:
