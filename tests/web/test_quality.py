@@ -47,7 +47,8 @@ def test_a_report_is_signed_by_a_person_and_kept(
     sown.add(findings=(pneumothorax(),))
     first = clock().date()
     clock.forward(days=2)
-    body = {"from": f"{first}", "to": f"{first + timedelta(days=1)}", "statement": "reviewed"}
+    began = first - timedelta(days=1)  # shortly after midnight the study is of yesterday
+    body = {"from": f"{began}", "to": f"{first + timedelta(days=1)}", "statement": "reviewed"}
     assert bearer("qa:act").post("/api/v1/reports/qa/sign", json=body).status_code == 422
     qa = signed_in("qa")
     made = qa.post("/api/v1/reports/qa/sign", json=body)

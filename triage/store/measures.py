@@ -223,10 +223,7 @@ def feedback_between(tx: Connection, start: datetime, end: datetime) -> list[Fee
         .where(cohort(start, end), f.withdrawn_at.is_(None))
         .order_by(f.id)
     )
-    return [
-        FeedbackFacts(*word, release=f"{detector} {version}" if detector else "")
-        for *word, detector, version in rows.tuples()
-    ]
+    return [FeedbackFacts(*r[:5], f"{r.detector} {r.version}" if r.detector else "") for r in rows]
 
 
 def alerts_between(tx: Connection, start: datetime, end: datetime) -> list[AlertFacts]:
