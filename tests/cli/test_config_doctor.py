@@ -119,6 +119,21 @@ def test_doctor_finds_a_library_that_does_not_load(home: Path, monkeypatch: pyte
     assert (found["level"], found["fix"]) == ("wrong", "make install")
 
 
+@pytest.mark.parametrize("where", ["/proc/x", "{tmp}/file", "{tmp}/file/below"])
+def test_doctor_says_that_a_home_cannot_be_made_and_not_that_space_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, where: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRIAGE_HOME", where.format(tmp=tmp_path))
+    ran = triage("doctor", "--json")
+    assert ran.code == 1
+    found = _by_name(ran.json())
+    assert found["home"]["level"] == "wrong"
+    assert "cannot be" in found["home"]["detail"]
+    assert "TRIAGE_HOME" in found["home"]["fix"]
+    assert "disk" not in found
+
+
 def test_doctor_names_a_taken_port_and_the_setting_that_moves_it(
     home: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import pytest
 from pynetdicom import AE, evt
 
 from tests.workflow.desk import Desk
@@ -14,7 +17,7 @@ from triage.dicom.workitem import UPS_EVENT
 from triage.settings import Settings
 from triage.store import peers, subscriptions
 from triage.store.subscriptions import GLOBAL
-from triage.workflow import step_events
+from triage.workflow import health, step_events
 from triage.workflow.step_events import OWNERS, StepEvents
 
 REFUSED = 0x0110  # processing failure: PS3.7 C.5.19
@@ -69,6 +72,35 @@ def test_who_is_no_longer_a_peer_is_waited_for_and_delays_nobody(desk: Desk, tmp
         seconds[0] = step_events.AGAIN_SECONDS
         assert events.turn() == 1 and heard == [heard[0]] * 2
     assert told_up_to(desk, "GONE") == told_up_to(desk, "WS1")
+
+
+def test_who_stays_away_is_logged_once_an_hour_and_stands_in_health(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead workstation wrote a line into the log each minute."""
+    desk.flagged()
+    log = Mock()
+    monkeypatch.setattr(step_events, "log", log)
+    seconds = [0.0]
+    settings = Settings(home=tmp_path)
+    events = StepEvents(desk.database, settings, desk.clock, lambda: seconds[0])
+    subscribe(desk, "GONE")
+    for minute in range(122):
+        seconds[0] = minute * step_events.AGAIN_SECONDS
+        assert events.turn() == 0
+    assert [line.kwargs["attempts"] for line in log.warning.call_args_list] == [1, 61, 121]
+    later = desk.clock() + timedelta(minutes=10)
+    with desk.database.read() as tx:
+        told = next(c for c in health.checks(tx, settings, later) if c["name"] == "subscribers")
+    assert told["ok"] and told["detail"].startswith("GONE not told of steps since")
+    with a_listener(0) as (port, _heard):
+        with desk.database.write() as tx:
+            peers.add(tx, "gone", "GONE", "127.0.0.1", port, tls=False)
+        seconds[0] += step_events.AGAIN_SECONDS
+        assert events.turn() == 1
+    log.info.assert_called_once_with("subscriber.told_again", peer="GONE", attempts=122)
+    with desk.database.read() as tx:
+        assert not [c for c in health.checks(tx, settings, later) if c["name"] == "subscribers"]
 
 
 def test_what_a_subscriber_refuses_is_not_said_again(desk: Desk, tmp_path: Path) -> None:

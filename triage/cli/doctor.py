@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -176,12 +177,20 @@ def _redis_check(version: str, where: str) -> Check:
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
-    """Where the spool will lie: the nearest folder that exists."""
-    folder = settings.home.resolve()
+    """Where the spool will lie: the nearest folder that exists. Its free space says nothing where nothing can be made."""
+    home = folder = settings.home.resolve()
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        yield Check("home", "wrong", f"{folder} cannot be written", "choose another TRIAGE_HOME, or chown it")
+    try:
+        with tempfile.TemporaryDirectory(
+            dir=folder
+        ):  # root may write everywhere, and still make nothing in /proc
+            pass
+    except OSError as error:
+        what = f"{home} cannot be written" if folder == home else f"{home} cannot be made in {folder}"
+        fix = "set home or TRIAGE_HOME to a folder of this user, or chown it"
+        yield Check("home", "wrong", f"{what}: {error.strerror}", fix)
+        return
     free, reserve = shutil.disk_usage(folder).free, settings.dicom.reserve_bytes
     level = "wrong" if free < reserve else "look" if free < 10 * reserve else "ok"
     fix = "" if level == "ok" else f"free space, move TRIAGE_HOME, or: {command('retention run')}"

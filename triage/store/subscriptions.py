@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from triage.store.schema import subscriber, subscription, workitem_event
 from triage.store.upsert import upsert
@@ -101,3 +101,18 @@ def events_for(
 def told(tx: Connection, ae_title: str, up_to: int) -> None:
     of = (subscriber.c.ae_title == ae_title, subscriber.c.told_up_to < up_to)
     tx.execute(update(subscriber).where(*of).values(told_up_to=up_to))
+
+
+def behind(tx: Connection, owners: str) -> list[tuple[str, datetime]]:
+    """(AE title, time of the first event that it was not told) of those whose owner begins so."""
+    waits = (workitem_event.c.id > subscriber.c.told_up_to) & workitem_event.c.receiver.in_(
+        ("", subscriber.c.ae_title)
+    )
+    query = (
+        select(subscriber.c.ae_title, func.min(workitem_event.c.at))
+        .join(workitem_event, waits)
+        .where(subscriber.c.owner.startswith(owners, autoescape=True))
+        .group_by(subscriber.c.ae_title)
+        .order_by(subscriber.c.ae_title)
+    )
+    return [(ae_title, at) for ae_title, at in tx.execute(query).tuples()]

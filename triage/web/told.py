@@ -35,6 +35,7 @@ HEALTH_MORE = (
     N_("%(n)s objects wait for their peers since %(at)s UTC"), N_("%(n)s were refused or given up"),
     N_("the database takes no writes since %(at)s UTC: mount, disk or server is read-only"),
     N_("%(n)s acknowledged objects could not be indexed; they are tried again when a receiver starts"),
+    N_("%(parts)s not told of steps since %(at)s UTC: triage peer list shows the address"),
     N_("the DICOM certificate ended on %(at)s: peers refuse it"),
     N_("the DICOM certificate ends on %(at)s, in %(n)s days"),
 )  # fmt: skip

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from triage.settings import PullSettings, Settings
-from triage.store import constancy, deliveries, dispatches, events, pulls, removal, run_queue
+from triage.store import constancy, deliveries, dispatches, events, pulls, removal, run_queue, subscriptions
 from triage.store.spool import Spool
 from triage.workflow import certificates
 from triage.workflow.parts.names import parts_of
+from triage.workflow.step_events import OWNERS
 
 BEAT_SECONDS = 5.0
 SILENT = timedelta(seconds=30)
@@ -33,7 +34,9 @@ def checks(
     read_only_since  the database takes no writes: no part can beat, so their silence says nothing beside it
     """
     found = _of_the_list(tx, settings, now, read_only_since)
-    return found if read_only_since is not None else [*found, _retention(tx, settings, now)]
+    if read_only_since is not None:
+        return found
+    return [*found, _retention(tx, settings, now), *_subscribers(tx, now)]
 
 
 def degraded(
@@ -174,6 +177,16 @@ def _retention(tx: Connection, settings: Settings, now: datetime) -> dict[str, A
         f"studies older than {settings.retention_days} days are still here" if late else "nothing is late"
     )
     return {"name": "retention", "ok": not late, "detail": detail, "since": None}
+
+
+def _subscribers(tx: Connection, now: datetime) -> list[dict[str, Any]]:
+    """Who asked by DIMSE to hear of steps and cannot be told: said in words, for no watch need be called for it."""
+    late = [(ae_title, at) for ae_title, at in subscriptions.behind(tx, OWNERS) if now - at > LATE_DELIVERY]
+    if not late:
+        return []
+    names, since = ", ".join(ae_title for ae_title, _ in late), min(at for _, at in late)
+    detail = f"{names} not told of steps since {since:%H:%M:%S} UTC: triage peer list shows the address"
+    return [{"name": "subscribers", "ok": True, "detail": detail}]
 
 
 def _constancy(tx: Connection, settings: Settings, now: datetime) -> dict[str, Any]:

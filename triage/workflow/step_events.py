@@ -20,6 +20,9 @@ from triage.workflow.workitems import follow
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # a subscriber that is away must not delay the others each second
+SAID_SECONDS = (
+    3600.0  # who stays away stands in /health all the time; the log says it when it begins, then hourly
+)
 TIMEOUT_SECONDS = 5.0
 OWNERS = "dicom:"
 log = get_logger()
@@ -35,6 +38,8 @@ class StepEvents:
         self._database, self._settings, self._clock = database, settings, clock
         self._monotonic = monotonic
         self._again_at: dict[str, float] = {}
+        self._tries: dict[str, int] = {}  # in vain, since the subscriber was told last
+        self._said_at: dict[str, float] = {}
 
     def turn(self) -> int:
         """How many events were told."""
@@ -63,11 +68,21 @@ class StepEvents:
                 statuses = send_events(remote_of(self._settings, peer, TIMEOUT_SECONDS), said)
             except TriageError as error:
                 self._again_at[ae_title] = self._monotonic() + AGAIN_SECONDS
-                log.warning("subscriber.not_told", peer=ae_title, error=str(error))
+                self._say_not_told(ae_title, str(error))
                 return 0
+            if tries := self._tries.pop(ae_title, 0):
+                del self._said_at[ae_title]
+                log.info("subscriber.told_again", peer=ae_title, attempts=tries)
             if any(statuses):
                 log.warning("subscriber.refused", peer=ae_title, count=sum(map(bool, statuses)))
         if last != one["told_up_to"]:
             with self._database.write() as tx:
                 subscriptions.told(tx, ae_title, last)
         return len(events)
+
+    def _say_not_told(self, ae_title: str, error: str) -> None:
+        self._tries[ae_title] = self._tries.get(ae_title, 0) + 1
+        if self._monotonic() < self._said_at.get(ae_title, float("-inf")) + SAID_SECONDS:
+            return
+        self._said_at[ae_title] = self._monotonic()
+        log.warning("subscriber.not_told", peer=ae_title, error=error, attempts=self._tries[ae_title])
