@@ -116,6 +116,8 @@ def _detail(call: ast.Call) -> list[ast.expr]:
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
     if name in ("NotSuitable", "NotSuitableError"):
         return call.args[1:]
+    if name == "corrupt":  # dicom/frames: the code is always the same
+        return call.args
     notes = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "notes"
     return call.args if notes and name == "append" else []
 

@@ -14,7 +14,7 @@ from tests.web import catalogues
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day
 from triage.store import users
-from triage.web.told import ARCHIVES, DETAILS, PATTERNS, told
+from triage.web.told import ARCHIVES, DETAILS, PATTERNS, PIXELS, told
 
 PLACE = re.compile(r"%\((\w+)\)s")
 
@@ -132,7 +132,7 @@ def test_what_a_message_was_told_is_read_in_german(app: Flask) -> None:
 
 
 def test_why_a_study_was_not_analysed_and_what_a_run_noted_is_read_in_german(app: Flask) -> None:
-    assert {PLACE.sub("{}", p) for p in DETAILS} == set(catalogues.details(with_values=True)), (
+    assert {PLACE.sub("{}", p) for p in (*DETAILS, *PIXELS)} == set(catalogues.details(with_values=True)), (
         "triage/web/told.py names each text that holds a value"
     )
     with app.test_request_context(headers={"Accept-Language": "de"}):
@@ -145,6 +145,11 @@ def test_why_a_study_was_not_analysed_and_what_a_run_noted_is_read_in_german(app
             ("2 images left out: image type SCREEN SAVE", "2 Bilder ausgelassen: Bildart SCREEN SAVE"),
             ("no window, percentiles used", "kein Fenster, Perzentile verwendet"),
             ("by the picture", "dem Bild nach"),
+            ("the JPEG stream does not end", "der JPEG-Strom hat kein Ende"),
+            ("512 bytes of pixel data where the header declares 1024", "512 Byte Pixeldaten, laut Kopf 1024"),
+            ("the JPEG 2000 decoder refused the frame (RuntimeError)",
+             "der Decoder für JPEG 2000 hat das Bild abgelehnt (RuntimeError)"),
+            ("the decoder died (signal 9)", "der Decoder brach ab (signal 9)"),
             ("KNEE", "KNEE"),
         ):  # fmt: skip
             assert told(english) == german

@@ -1,6 +1,6 @@
 """What a message was told, why a study was not analysed, what a Run noted: in the reader's language.
 
-A row keeps the English words of its moment, values filled in. What a codec says of damaged pixels stays as it came.
+A row keeps the English words of its moment, values filled in.
 """
 
 from __future__ import annotations
@@ -77,6 +77,21 @@ DETAILS = (
     N_("%(n)s candidates under %(size)s mm are not listed"), N_("%(code)s: part of the lungs only, cut at the %(end)s"),
     N_("rotated by %(n)s degrees to stand upright"),
 )  # fmt: skip
+# What does not add up in the pixels of a file (dicom/frames, codecs, grayscale, geometry).
+PIXELS = (
+    N_("bits allocated %(n)s, stored %(stored)s, high bit %(high)s"),
+    N_("code stream of %(n)s bits under a header of %(stored)s"),
+    N_("code stream of %(n)s components in a grey image"),
+    N_("code stream of %(rows)s x %(columns)s under a header of %(height)s x %(width)s"),
+    N_("more than %(n)s fragments"), N_("photometric interpretation %(name)s"), N_("samples decoded as %(name)s"),
+    N_("the %(name)s decoder refused the frame (%(code)s)"), N_("%(n)s RLE segments for %(bits)s bits allocated"),
+    N_("%(n)s bytes of pixel data where the header declares %(all)s"), N_("%(n)s fragments do not make %(all)s frames"),
+    N_("%(n)s samples decoded, %(rows)s x %(columns)s declared"),
+)  # fmt: skip
+# How the decoding process itself ended (dicom/_decoder).
+DECODER = (
+    N_("the decoder died (%(code)s)"), N_("decoding took over %(n)s s"), N_("decoding needs too much memory"),
+)  # fmt: skip
 # Which series is read, and what of it is not (domain/eligibility, domain/odd_images).
 CHOICES = (
     N_("series %(n)s is read: %(better)s"), N_("another series is read: %(better)s"),
@@ -109,7 +124,10 @@ def _as_regex(pattern: str) -> re.Pattern[str]:
     )
 
 
-_BY_REGEX = {_as_regex(p): p for p in (*PATTERNS, *HEALTH, *HEALTH_MORE, *DETAILS, *CHOICES[:-1], *ARCHIVES)}
+_BY_REGEX = {
+    _as_regex(p): p
+    for p in (*PATTERNS, *HEALTH, *HEALTH_MORE, *DETAILS, *PIXELS, *DECODER, *CHOICES[:-1], *ARCHIVES)
+}
 
 
 def told(text: str) -> str:
