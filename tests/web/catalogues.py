@@ -45,7 +45,7 @@ STATES = (
 REFUSING = (
     *(
         f"workflow/{name}.py"
-        for name in ("read/*", "bulk", "activation", "policy", "accounts", "peering", "messages")
+        for name in ("read/*", "bulk", "activation", "policy", "accounts", "peering", "messages", "pull")
     ),
     *(
         f"web/{name}.py"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from flask import Flask
 
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
-from triage.store import audit, policies, releases, users
+from triage.store import audit, policies, pulls, releases, users
 from triage.store.narrowing import OF_TABS, SORTS
 
 
@@ -54,6 +56,30 @@ def test_the_policy_page_shows_a_dry_run_keeps_what_was_typed_and_applies(
     )
     assert "Policy, version 2" in done.get_data(as_text=True)
     assert "longest_wait_minutes.high: 60.0 → 45.0" in done.get_data(as_text=True)
+
+
+def test_series_that_an_archive_did_not_give_are_asked_for_again_by_hand(
+    signed_in: SignedIn, sown: Sown
+) -> None:
+    with sown.database.write() as tx:
+        for source in ("main", "cloud"):
+            pulls.want(tx, source, "1.2", "1.2.3", sown.now, modality="CT", instances=9, prior=False)
+            (row,) = pulls.wanted(tx, source, sown.now)
+            pulls.not_fetched(tx, row["id"], "no association", None)
+    admin = signed_in("admin")
+    assert admin.get("/admin/health").get_data(as_text=True).count("1 series given up") == 2
+    done = admin.post("/admin/health", data={"source": "main"}, follow_redirects=True)
+    assert "Asked again" in done.get_data(as_text=True)
+    assert done.get_data(as_text=True).count("1 series given up") == 1
+    with sown.database.read() as tx:
+        again = pulls.wanted(tx, "main", sown.now + timedelta(days=1))
+        assert [(r["series_instance_uid"], r["attempts"]) for r in again] == [("1.2.3", 0)]
+        assert pulls.wanted(tx, "cloud", sown.now + timedelta(days=1)) == []
+        (said,) = audit.events(tx, object_kind="archive")
+    assert (said["actor"], said["act"], said["detail"]) == ("admin", "pull.asked_again", {"series": 1})
+    refused = admin.post("/admin/health", data={"source": "main"})
+    assert refused.status_code == 422
+    assert "no series of this archive was given up" in refused.get_data(as_text=True)
 
 
 def test_the_rule_tester_page_says_class_and_reasons(signed_in: SignedIn) -> None:

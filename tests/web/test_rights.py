@@ -144,6 +144,7 @@ MAY = {
     "GET /audit/verify": {"qa", "admin", "auditor"},
     "GET /qa/replay": {"lead", "qa", "admin"},
     "GET /admin/health": {"admin"},
+    "POST /admin/health": {"admin"},
     "GET /admin/policies": {"admin"},
     "POST /admin/policies": {"admin"},
     "GET /admin/releases": {"admin"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from triage.store.schema import prior_study, pull_cursor, pull_series, study
 from triage.store.upsert import insert_or_get, upsert
@@ -101,6 +101,20 @@ def failing(tx: Connection, source: str, since: datetime) -> list[dict[str, Any]
     )
     query = query.order_by(c.next_attempt_at.desc(), c.id.desc()).limit(100)
     return [dict(r) for r in tx.execute(query).mappings()]
+
+
+def given_up(tx: Connection) -> dict[str, int]:
+    """{archive: series that it did not give and is not asked for any more}"""
+    c = pull_series.c
+    query = select(c.source, func.count()).where(c.state == "failed").group_by(c.source).order_by(c.source)
+    return dict(tx.execute(query).tuples().all())
+
+
+def ask_again(tx: Connection, source: str, now: datetime) -> int:
+    """Series that were given up are wanted as on the first day; returns how many."""
+    of = (pull_series.c.source == source, pull_series.c.state == "failed")
+    again = {"state": "wanted", "attempts": 0, "next_attempt_at": now}
+    return int(tx.execute(update(pull_series).where(*of).values(**again)).rowcount)
 
 
 def any_fetched(tx: Connection, source: str, since: datetime) -> bool:

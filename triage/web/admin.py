@@ -36,6 +36,7 @@ DONE = {
     "confirmed": N_("Confirmed. The release is active."),
     "saved": N_("Saved."),
     "removed": N_("Removed."),
+    "asked": N_("Asked again: the series come at the archive's next turn."),
     "drill": N_("The drill has begun. Its report grows below."),
 }
 Act = Callable[[Connection], str]

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from flask import Response, make_response, redirect, render_template, request
 from pydantic import Field
+from sqlalchemy import Connection
 
 from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
-from triage.store import alerts, audit, deliveries, events, reading, releases
+from triage.store import alerts, audit, deliveries, events, pulls, reading, releases
 from triage.web import admin, auth, shapes, wording
 from triage.web.context import Call, Route, stamp
 from triage.web.drawn import banner, display_names
@@ -20,7 +21,7 @@ from triage.web.models.base import Request
 from triage.web.models.system import AuditQuery
 from triage.web.pages import colleagues
 from triage.web.times import hours
-from triage.workflow import anchors, health, links
+from triage.workflow import anchors, health, links, pull
 from triage.workflow.read import answers
 from triage.workflow.read.row import NotFound
 
@@ -166,7 +167,7 @@ MEND = (
 )
 
 
-def health_page(call: Call) -> str:
+def health_page(call: Call, **values: Any) -> str:
     """A light per part, since when, what is known of it, and the next step."""
     found = health.checks(call.tx, call.web.settings, call.now, call.web.database.read_only_since)
     beats = events.beats(call.tx)
@@ -174,8 +175,19 @@ def health_page(call: Call) -> str:
         call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,
         figures=reading.figures(call.tx), settings=call.web.settings, listeners=call.web.feed.listeners,
         deliveries=deliveries.listing(call.tx, states=("waiting", "parked"), limit=50),
-        support=_support(call, found, beats),
+        support=_support(call, found, beats), given_up=pulls.given_up(call.tx), **values,
     )  # fmt: skip
+
+
+def act_on_health(call: Call) -> Response:
+    """Ask an archive again for the series that it did not give."""
+    source = request.form.get("source", "")
+
+    def act(tx: Connection) -> str:
+        pull.ask_again(tx, source, by=call.who.name, now=call.now)
+        return "asked"
+
+    return admin.submit(call, "health", health_page, act)
 
 
 def _mend(part: str) -> str:
@@ -221,4 +233,5 @@ ROUTES = (
     Route(path="/audit", view=audit_page, scopes=("audit:read",), query=AuditQuery, html=True),
     Route(path="/audit/verify", view=verify_audit, scopes=("audit:read",), html=True),
     Route(path="/admin/health", view=health_page, scopes=("admin",), html=True),
+    Route(path="/admin/health", view=act_on_health, method="POST", scopes=("admin",), html=True, needs_tx=False),
 )  # fmt: skip

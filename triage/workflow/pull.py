@@ -12,13 +12,15 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from triage.dicom.archive import Archive, Dimse, FoundSeries, FoundStudy, Take
 from triage.dicom.archive_web import Web
 from triage.domain.eligibility import CHEST_PARTS, CHEST_WORDS
 from triage.domain.errors import Misconfigured, Refused, TriageError, Unavailable
 from triage.log import get_logger
 from triage.settings import PullSettings, Settings
-from triage.store import peers, pulls
+from triage.store import audit, peers, pulls
 from triage.store.database import Database
 from triage.workflow.inlet import Inlet
 
@@ -67,6 +69,18 @@ class CurrentArchive:
 
     def fetch(self, series: FoundSeries, take: Take) -> int:
         return self._find().fetch(series, take)
+
+
+def ask_again(tx: Connection, source: str, *, by: str, now: datetime) -> int:
+    """Series that were given up are fetched again at the archive's next turn; how many.
+
+    raises  Refused when this archive has none
+    """
+    count = pulls.ask_again(tx, source, now)
+    if not count:
+        raise Refused("no series of this archive was given up")
+    audit.append(tx, now, by, "pull.asked_again", "archive", source, {"series": count})
+    return count
 
 
 def is_chest(series: FoundSeries, body_parts: tuple[str, ...]) -> bool:
