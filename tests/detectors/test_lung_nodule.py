@@ -207,3 +207,15 @@ def test_a_place_that_one_pass_alone_saw_loses_half_of_its_way_to_the_floor():
     )
 
     assert [(p.center_lps_mm[0], p.finder) for p in merged] == [(1.5, 2.5), (50.0, -1.5), (90.0, -2.0)]
+
+
+def test_of_two_places_within_a_large_one_the_nearest_is_its_twin():
+    """The second pass saw a small bright spot at the rim first: it is none of the mass itself."""
+    mass, rim = lung_nodule.Place((0.0, 0.0, 0.0), 20.0, 2.0), lung_nodule.Place((8.0, 0.0, 0.0), 5.0, 3.0)
+    again = lung_nodule.Place((0.5, 0.0, 0.0), 19.0, 1.0)
+
+    merged = lung_nodule._agreed([mass], [rim, again], -4.0)
+
+    assert [(p.center_lps_mm[0], p.diameter_mm, p.finder) for p in merged] == [
+        (0.0, 20.0, 1.5), (8.0, 5.0, -0.5)
+    ]  # fmt: skip

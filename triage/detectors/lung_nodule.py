@@ -257,8 +257,11 @@ def _peaks(
 
 def _same(one: Place, other: Place) -> bool:
     """Whether the second lies within the first, as two peaks of one nodule do."""
-    gap = np.linalg.norm(np.subtract(one.center_lps_mm, other.center_lps_mm))
-    return bool(gap < max(4.0, 0.5 * one.diameter_mm))
+    return _gap_mm(one, other) < max(4.0, 0.5 * one.diameter_mm)
+
+
+def _gap_mm(one: Place, other: Place) -> float:
+    return float(np.linalg.norm(np.subtract(one.center_lps_mm, other.center_lps_mm)))
 
 
 def _mirrored(finder: Reader) -> Reader:
@@ -276,7 +279,7 @@ def _agreed(first: list[Place], second: list[Place], floor: float) -> list[Place
     """Places of both passes with the mean of their logits; what one pass alone saw is `floor` to the other."""
     merged, left = [], list(second)
     for place in first:
-        twin = next((p for p in left if _same(place, p)), None)
+        twin = min((p for p in left if _same(place, p)), key=partial(_gap_mm, place), default=None)
         if twin is not None:
             left.remove(twin)
         other = floor if twin is None else twin.finder
