@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
+import pytest
 from flask import Flask
 
 from tests.web.conftest import SignedIn, ok
 from tests.web.seed import Sown, a_day, flag, pneumothorax
 from triage.domain.priority import Policy
+from triage.settings import PullSettings, Settings
 from triage.store import audit, policies, pulls, releases, users
 from triage.store.narrowing import OF_TABS, SORTS
 
@@ -58,28 +61,38 @@ def test_the_policy_page_shows_a_dry_run_keeps_what_was_typed_and_applies(
     assert "longest_wait_minutes.high: 60.0 → 45.0" in done.get_data(as_text=True)
 
 
-def test_series_that_an_archive_did_not_give_are_asked_for_again_by_hand(
-    signed_in: SignedIn, sown: Sown
-) -> None:
-    with sown.database.write() as tx:
-        for source in ("main", "cloud"):
-            pulls.want(tx, source, "1.2", "1.2.3", sown.now, modality="CT", instances=9, prior=False)
-            (row,) = pulls.wanted(tx, source, sown.now)
-            pulls.not_fetched(tx, row["id"], "no association", None)
-    admin = signed_in("admin")
-    assert admin.get("/admin/health").get_data(as_text=True).count("1 series given up") == 2
-    done = admin.post("/admin/health", data={"source": "main"}, follow_redirects=True)
-    assert "Asked again" in done.get_data(as_text=True)
-    assert done.get_data(as_text=True).count("1 series given up") == 1
-    with sown.database.read() as tx:
-        again = pulls.wanted(tx, "main", sown.now + timedelta(days=1))
-        assert [(r["series_instance_uid"], r["attempts"]) for r in again] == [("1.2.3", 0)]
-        assert pulls.wanted(tx, "cloud", sown.now + timedelta(days=1)) == []
-        (said,) = audit.events(tx, object_kind="archive")
-    assert (said["actor"], said["act"], said["detail"]) == ("admin", "pull.asked_again", {"series": 1})
-    refused = admin.post("/admin/health", data={"source": "main"})
-    assert refused.status_code == 422
-    assert "no series of this archive was given up" in refused.get_data(as_text=True)
+class TestArchives:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        pulls = tuple(PullSettings(name=name, peer=name) for name in ("main", "cloud"))
+        return Settings(home=tmp_path / "home", site="NORTH", pull=pulls)
+
+    def test_series_that_were_given_up_are_asked_for_again_by_hand(
+        self, signed_in: SignedIn, sown: Sown
+    ) -> None:
+        """One that is no longer in the settings has no next turn: nothing is offered for it."""
+        with sown.database.write() as tx:
+            for source in ("main", "cloud", "former"):
+                pulls.want(tx, source, "1.2", "1.2.3", sown.now, modality="CT", instances=9, prior=False)
+                (row,) = pulls.wanted(tx, source, sown.now)
+                pulls.not_fetched(tx, row["id"], "no association", None)
+        admin = signed_in("admin")
+        assert admin.get("/admin/health").get_data(as_text=True).count("1 series given up") == 2
+        done = admin.post("/admin/health", data={"source": "main"}, follow_redirects=True)
+        assert "Asked again" in done.get_data(as_text=True)
+        assert done.get_data(as_text=True).count("1 series given up") == 1
+        with sown.database.read() as tx:
+            again = pulls.wanted(tx, "main", sown.now + timedelta(days=1))
+            assert [(r["series_instance_uid"], r["attempts"]) for r in again] == [("1.2.3", 0)]
+            assert pulls.wanted(tx, "cloud", sown.now + timedelta(days=1)) == []
+            (said,) = audit.events(tx, object_kind="archive")
+        assert (said["actor"], said["act"], said["detail"]) == ("admin", "pull.asked_again", {"series": 1})
+        for source in ("main", "former"):
+            refused = admin.post("/admin/health", data={"source": source})
+            assert refused.status_code == 422
+            assert "no series of this archive was given up" in refused.get_data(as_text=True)
+        with sown.database.read() as tx:
+            assert pulls.wanted(tx, "former", sown.now + timedelta(days=1)) == []
 
 
 def test_the_rule_tester_page_says_class_and_reasons(signed_in: SignedIn) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -103,10 +104,11 @@ def failing(tx: Connection, source: str, since: datetime) -> list[dict[str, Any]
     return [dict(r) for r in tx.execute(query).mappings()]
 
 
-def given_up(tx: Connection) -> dict[str, int]:
+def given_up(tx: Connection, sources: Collection[str]) -> dict[str, int]:
     """{archive: series that it did not give and is not asked for any more}"""
     c = pull_series.c
-    query = select(c.source, func.count()).where(c.state == "failed").group_by(c.source).order_by(c.source)
+    query = select(c.source, func.count()).where(c.state == "failed", c.source.in_(sorted(sources)))
+    query = query.group_by(c.source).order_by(c.source)
     return dict(tx.execute(query).tuples().all())
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from triage import __version__
 from triage.domain.alerting import AlertState
 from triage.domain.errors import Conflict, Refused
-from triage.store import alerts, audit, deliveries, events, pulls, reading, releases
+from triage.store import alerts, audit, deliveries, events, reading, releases
 from triage.web import admin, auth, shapes, wording
 from triage.web.context import Call, Route, stamp
 from triage.web.drawn import banner, display_names
@@ -175,7 +175,7 @@ def health_page(call: Call, **values: Any) -> str:
         call, "health", checks=[c | {"mend": _mend(c["name"])} for c in found], beats=beats,
         figures=reading.figures(call.tx), settings=call.web.settings, listeners=call.web.feed.listeners,
         deliveries=deliveries.listing(call.tx, states=("waiting", "parked"), limit=50),
-        support=_support(call, found, beats), given_up=pulls.given_up(call.tx), **values,
+        support=_support(call, found, beats), given_up=pull.given_up(call.tx, call.web.settings), **values,
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def act_on_health(call: Call) -> Response:
     source = request.form.get("source", "")
 
     def act(tx: Connection) -> str:
-        pull.ask_again(tx, source, by=call.who.name, now=call.now)
+        pull.ask_again(tx, call.web.settings, source, by=call.who.name, now=call.now)
         return "asked"
 
     return admin.submit(call, "health", health_page, act)

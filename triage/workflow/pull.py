@@ -71,12 +71,17 @@ class CurrentArchive:
         return self._find().fetch(series, take)
 
 
-def ask_again(tx: Connection, source: str, *, by: str, now: datetime) -> int:
+def given_up(tx: Connection, settings: Settings) -> dict[str, int]:
+    """{archive: series that it did not give}, of the archives that we still fetch from"""
+    return pulls.given_up(tx, {pull.name for pull in settings.pull})
+
+
+def ask_again(tx: Connection, settings: Settings, source: str, *, by: str, now: datetime) -> int:
     """Series that were given up are fetched again at the archive's next turn; how many.
 
-    raises  Refused when this archive has none
+    raises  Refused when this archive has none, or we fetch from it no more
     """
-    count = pulls.ask_again(tx, source, now)
+    count = pulls.ask_again(tx, source, now) if source in given_up(tx, settings) else 0
     if not count:
         raise Refused("no series of this archive was given up")
     audit.append(tx, now, by, "pull.asked_again", "archive", source, {"series": count})
