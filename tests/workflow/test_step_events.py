@@ -75,31 +75,31 @@ def test_who_is_no_longer_a_peer_is_waited_for_and_delays_nobody(desk: Desk, tmp
 
 
 def test_who_stays_away_is_logged_once_an_hour_and_stands_in_health(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dead workstation wrote a line into the log each minute."""
-    desk.flagged()
+    any_desk.flagged()
     log = Mock()
     monkeypatch.setattr(step_events, "log", log)
     seconds = [0.0]
     settings = Settings(home=tmp_path)
-    events = StepEvents(desk.database, settings, desk.clock, lambda: seconds[0])
-    subscribe(desk, "GONE")
+    events = StepEvents(any_desk.database, settings, any_desk.clock, lambda: seconds[0])
+    subscribe(any_desk, "GONE")
     for minute in range(122):
         seconds[0] = minute * step_events.AGAIN_SECONDS
         assert events.turn() == 0
     assert [line.kwargs["attempts"] for line in log.warning.call_args_list] == [1, 61, 121]
-    later = desk.clock() + timedelta(minutes=10)
-    with desk.database.read() as tx:
+    later = any_desk.clock() + timedelta(minutes=10)
+    with any_desk.database.read() as tx:
         told = next(c for c in health.checks(tx, settings, later) if c["name"] == "subscribers")
     assert told["ok"] and told["detail"].startswith("GONE not told of steps since")
     with a_listener(0) as (port, _heard):
-        with desk.database.write() as tx:
+        with any_desk.database.write() as tx:
             peers.add(tx, "gone", "GONE", "127.0.0.1", port, tls=False)
         seconds[0] += step_events.AGAIN_SECONDS
         assert events.turn() == 1
     log.info.assert_called_once_with("subscriber.told_again", peer="GONE", attempts=122)
-    with desk.database.read() as tx:
+    with any_desk.database.read() as tx:
         assert not [c for c in health.checks(tx, settings, later) if c["name"] == "subscribers"]
 
 

@@ -182,10 +182,8 @@ def _disk(settings: Settings) -> Iterator[Check]:
     while not folder.exists():
         folder = folder.parent
     try:
-        with tempfile.TemporaryDirectory(
-            dir=folder
-        ):  # root may write everywhere, and still make nothing in /proc
-            pass
+        # Root may write everywhere, and still make nothing in /proc.
+        tempfile.TemporaryDirectory(dir=folder).cleanup()
     except OSError as error:
         what = f"{home} cannot be written" if folder == home else f"{home} cannot be made in {folder}"
         fix = "set home or TRIAGE_HOME to a folder of this user, or chown it"

@@ -76,9 +76,8 @@ class FlagFacts:
     detector: str
     name: str
     flagged_at: datetime
-    withdrawn_at: datetime | None = (
-        None  # its run was superseded then; the one that followed may flag the same
-    )
+    # Its run was superseded then; the one that followed may flag the same.
+    withdrawn_at: datetime | None = None
 
     def stood(self, at: datetime) -> bool:
         return self.flagged_at <= at and (self.withdrawn_at is None or at < self.withdrawn_at)

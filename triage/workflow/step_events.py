@@ -20,9 +20,8 @@ from triage.workflow.workitems import follow
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 60.0  # a subscriber that is away must not delay the others each second
-SAID_SECONDS = (
-    3600.0  # who stays away stands in /health all the time; the log says it when it begins, then hourly
-)
+# Who stays away stands in /health all the time; the log says it when it begins, then so often.
+SAID_SECONDS = 3600.0
 TIMEOUT_SECONDS = 5.0
 OWNERS = "dicom:"
 log = get_logger()
