@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tests.workflow.desk import Desk
 from triage.dicom.receiver_config import Caller
 from triage.domain.errors import Unavailable
 from triage.settings import Settings, WebSettings
-from triage.store import peers
-from triage.workflow.parts import common
+from triage.store import events, peers
+from triage.workflow.parts import common, sender
 from triage.workflow.parts.common import Beat, settings_of_process, wait_for
 from triage.workflow.parts.receiver import Door, retrieve_url
 
@@ -57,6 +58,34 @@ def test_a_database_that_is_away_ends_no_heart(desk: Desk, monkeypatch: pytest.M
     monkeypatch.setattr(desk.database, "write", away)
     beat.leave()
     assert not beat.is_alive() and len(desk.rows("heartbeat")) == 1  # it goes stale, and is seen
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("the database does not answer"), KeyError("a mistake of ours")]
+)
+def test_a_lease_that_cannot_be_renewed_is_not_held_and_is_asked_for_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Its thread ended on a mistake of ours and left us sending, beside whoever took the lease next."""
+    monkeypatch.setattr(sender, "LEASE", timedelta(milliseconds=30))
+    real, fails = events.take_lease, threading.Event()
+
+    def take_lease(*given: Any) -> int | None:
+        if fails.is_set():
+            raise error
+        return real(*given)
+
+    monkeypatch.setattr(events, "take_lease", take_lease)
+    lease = sender.Lease(desk.database)
+    lease.start()
+    assert lease.held.wait(20)
+    fails.set()
+    eventually(lambda: not lease.held.is_set())
+    fails.clear()
+    assert lease.held.wait(20)
+    lease.stopping.set()
+    lease.join(20)
+    assert not lease.is_alive()
 
 
 def test_a_part_reads_the_file_that_its_supervisor_named(

@@ -13,7 +13,7 @@ from typing import Any
 
 from triage.dicom import commitment
 from triage.dicom.commitment import Report
-from triage.domain.errors import TriageError, Unavailable
+from triage.domain.errors import Unavailable
 from triage.log import get_logger
 from triage.settings import Settings
 from triage.store import events
@@ -30,25 +30,25 @@ LEASE = timedelta(seconds=30)
 DRAIN_SECONDS = 10.0  # what is being sent meanwhile is sent again by the next process
 
 
-class Lease(threading.Thread):
+class Lease(DutyThread):
     """Holds the right to send, for as long as the row says so."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(name="sending-lease", daemon=True)
+        third = LEASE.total_seconds() / 3
+        super().__init__("sending-lease", self._renew, lambda: True, third, rest_seconds=third)
         self._database = database
         self._holder = f"{os.uname().nodename}:{os.getpid()}"
-        self.held, self.stopping = threading.Event(), threading.Event()
+        self.held = threading.Event()
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                with self._database.write() as tx:
-                    ours = events.take_lease(tx, "sending", self._holder, clock(), LEASE) is not None
-            except TriageError as error:
-                log.warning("duty.not_possible", name="sending", error=str(error))
-                ours = False
-            (self.held.set if ours else self.held.clear)()
-            self.stopping.wait(LEASE.total_seconds() / 3)
+    def _renew(self) -> None:
+        """raises Unavailable. Whatever goes wrong, nothing is sent on a lease that another may hold by now."""
+        try:
+            with self._database.write() as tx:
+                token = events.take_lease(tx, "sending", self._holder, clock(), LEASE)
+        except Exception:
+            self.held.clear()
+            raise
+        (self.held.clear if token is None else self.held.set)()
 
 
 def main() -> int:
