@@ -217,7 +217,8 @@ def find_places(
     """Where the finder sees nodules inside the lungs, at most 64 places, best first.
 
     floor   logit below which a peak is nothing
-    passes  2: the lungs are read again mirrored left to right and half an output cell further; both must agree on a
+    passes  2: the lungs are read again mirrored left to right and half an output cell further (not beyond the first
+            voxels of the scan: along an axis on which the lungs reach them the grid stays); both must agree on a
             place to keep its logit, since a peak that hangs on how the grid lies is seldom a nodule
     """
     places = _peaks(finder, source, lungs, floor)
