@@ -337,11 +337,11 @@ def test_two_flags_and_every_tab_are_read_whole(visit: Visit, sown: Sown, langua
         sown.add(findings=tuple(flag(name) for name in pair))
     sown.add(modality="CT", view="", findings=(flag("nodule"), flag("emphysema")))
     page = visit("ann", locale=language)
-    assert page.evaluate(CUT, ".c-ai, .c-why, .filters, .filters button") == []
+    assert page.evaluate(CUT, ".c-ai, .c-why, .filters, .filters button, .status, .status *") == []
     titles = page.eval_on_selector_all("#rows .c-ai", "cells => cells.map(c => c.title)")
     assert any({"en": "enlarged heart", "de": "vergrößertes Herz"}[language] in t for t in titles)
     page.set_viewport_size({"width": 1024, "height": 768})
-    assert page.evaluate(CUT, ".top, .filters, .filters button, .banner-slot") == []
+    assert page.evaluate(CUT, ".top, .filters, .filters button, .banner-slot, .status, .status *") == []
     assert page.evaluate("document.querySelector('.who').getBoundingClientRect().right <= innerWidth")
 
 

@@ -37,7 +37,7 @@ def answer(
         {"rows": len(items), "filter": {k: v for k, v in filters.items() if k not in ("search", "cursor")}},
     )  # fmt: skip
     if kind == "csv":
-        response = Response(to_csv(items), mimetype="text/csv; charset=utf-8")
+        response = Response(to_csv(items), mimetype="text/csv")
         name = f"worklist-{local(call.now):%Y%m%d-%H%M%S}.csv"
         response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return response

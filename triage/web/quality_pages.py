@@ -112,7 +112,7 @@ def _as_csv(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(columns)
     writer.writerows([harmless(cell) for cell in row] for row in rows)
-    return _file(out.getvalue(), f"{name}.csv", "text/csv; charset=utf-8")
+    return _file(out.getvalue(), f"{name}.csv", "text/csv")
 
 
 def _file(content: str | bytes, name: str, kind: str) -> Response:
@@ -149,7 +149,7 @@ def get_report(call: Call) -> Any:
         return _file(
             qa_report.to_csv(report, qa_words.words),
             f"qa-{start:%Y%m%d}-{end:%Y%m%d}.csv",
-            "text/csv; charset=utf-8",
+            "text/csv",
         )
     if call.query.format == "pdf":
         from triage.qa.pdf import to_pdf  # its typesetter loads slowly: only who prints waits for it

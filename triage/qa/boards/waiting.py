@@ -211,6 +211,6 @@ def obeyed(facts: Facts) -> Chart:
         f"named reader (own figures need {NAMED_FROM} openings and are the lead's alone)",
         columns=("day", "openings", "share by next", "mean rank skipped"), rows=rows, units=SHARES,
         svg=charts.lines(
-            "Share opened by next", [f"{d:%d.%m.}" for d in facts.days], [("by next", shares)], shares=True, most=1.0
+            "Share opened by next", [f"{d:%m-%d}" for d in facts.days], [("by next", shares)], shares=True, most=1.0
         ),
     )  # fmt: skip
