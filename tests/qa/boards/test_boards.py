@@ -288,7 +288,9 @@ def test_failed_constancy_checks_ring(tx: Connection, department: Department) ->
 
 def test_a_golden_case_that_differs_rings(tx: Connection, department: Department) -> None:
     said = {"detector": "chest_xray", "version": "1.0.0"}
-    audit.append(tx, at(5), "triage", "golden.fits", "release", 1, {**said, "difference": 2.0031e-4, "error": ""})
+    audit.append(
+        tx, at(5), "triage", "golden.fits", "release", 1, {**said, "difference": 2.0031e-4, "error": ""}
+    )
     assert not chart(tx, 9).alarm
     (row,) = rows(chart(tx, 9), what="golden case")
     assert (row["detector"], row["failed"], row["largest difference"]) == ("chest_xray 1.0.0", 0, 2e-4)

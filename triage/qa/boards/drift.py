@@ -199,9 +199,10 @@ def detector(facts: Facts) -> Chart:
     for event in golden:
         said = event["detail"]
         title, bad = f"{said['detector']} {said['version']}", bool(said["error"])
+        apart = _two_digits(said["difference"])
         if bad:
             drifted.append(f"{title}: {said['error']}")
-        rows.append([f"{event['at']:%Y-%m-%d}", title, "golden case", 1, int(bad), _two_digits(said["difference"])])
+        rows.append([f"{event['at']:%Y-%m-%d}", title, "golden case", 1, int(bad), apart])
     rows.sort(key=lambda r: (str(r[0]), str(r[1]), str(r[2])))
     failed = sum(not c["ok"] for c in checks)
     alarms = [f"{plural(failed, 'constancy check', 'constancy checks')} failed"] if failed else []
