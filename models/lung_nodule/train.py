@@ -62,6 +62,8 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     if args.data is None and args.luna16 is None:
         parser.error("give --data, --luna16 or both")
+    if args.pretrain_minutes and args.step != "both":
+        parser.error("--pretrain-minutes is a part of `both`; alone it is the step `pretrain`")
     sources = Sources(args.data and args.data.resolve(), args.luna16 and args.luna16.resolve())
     if args.step == "release":
         from release import release
