@@ -74,7 +74,8 @@ def same(facts: Facts) -> Chart:
             )  # fmt: skip
     return Chart(
         number=6, key="same", question="Is it the same for everyone?", whose="QA, auditor", n=len(facts.studies),
-        definition="flag rate among analysed, PPV, share not analysed; views are of films alone; fewer than "
+        definition="flag rate among analysed, PPV (of the flags that stood when the word was said), share not "
+        "analysed; views are of films alone; fewer than "
         f"{POSITIVES_MIN} flags: no figure. Alarm: an interval that excludes the overall flag rate of "
         f"{overall.value:.1%}; groups differ in illness too" if analysed
         else "no study was analysed",
