@@ -69,8 +69,7 @@ def one_runtime(decoder: Decoder, detector: ln.LungNodule, paths: list[Path], ro
         if turn:
             passes.append([np.subtract(b, a) for a, b in itertools.pairwise(marks)])
     median = np.median(np.array(passes), 0)
-    median[2] *= detector._content.get("passes", 1)
-    median[3] -= median[2]  # find_places resamples itself, in each pass
+    median[3] -= median[2]  # find_places resamples once more
     row: dict[str, Any] = {
         name: {"wall_s": round(float(w), 2), "processor_s": round(float(p), 2)}
         for name, (w, p) in zip(STAGES, median, strict=True)

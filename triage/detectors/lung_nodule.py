@@ -217,27 +217,32 @@ def find_places(
     """Where the finder sees nodules inside the lungs, at most 64 places, best first.
 
     floor   logit below which a peak is nothing
-    passes  2: the lungs are read again mirrored left to right and half an output cell further (not beyond the first
-            voxels of the scan: along an axis on which the lungs reach them the grid stays); both must agree on a
+    passes  2: the lungs are read again mirrored left to right and half an output cell further; both must agree on a
             place to keep its logit, since a peak that hangs on how the grid lies is seldom a nodule
     """
-    places = _peaks(finder, source, lungs, floor)
+    spare = passes - 1
+    grid, near = lung_grid(source, lungs, spare), lungs.grown(GROW_MM)
+    places = _peaks(finder, _part(grid, 0, spare), near, floor)
     if passes == 2:
-        again = _peaks(_mirrored(finder), source, lungs, floor, MARGIN_MM + FINDER_STEP_MM)
+        again = _peaks(_mirrored(finder), _part(grid, 1, spare), near, floor)
         places = _agreed(places, again, floor)
     return sorted(places, key=lambda p: -p.finder)[:MOST_PLACES]
 
 
-def _peaks(
-    finder: Reader, source: Grid, lungs: Lungs, floor: float, margin_mm: float = MARGIN_MM
-) -> list[Place]:
-    """Peaks of one pass over the lungs with this margin."""
-    grid = lung_grid(source, lungs, margin_mm)
+def _part(grid: Grid, start: int, spare: int) -> Grid:
+    """The grid from voxel `start` of each axis on, without its `spare` further ones."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_lps(np.full((1, 3), float(start)))[0]
+    return Grid(grid.hu[tuple(slice(start, start + n - spare) for n in grid.hu.shape)], affine)
+
+
+def _peaks(finder: Reader, grid: Grid, near: Lungs, floor: float) -> list[Place]:
+    """Peaks of one pass over the lungs on this grid; `near`: the lungs and what counts with them."""
     output = _over_slabs(finder, scaled(grid.hu.astype(np.float32)))
     heat = output[0]
     cells = np.array([1, 1, 1]) * STRIDE
     coarse = Grid(heat, _coarser(grid))
-    inside = lungs.grown(GROW_MM).on(coarse)
+    inside = near.on(coarse)
     peak = (heat == ndi.maximum_filter(heat, 3)) & inside & (heat > floor)
     where = np.argwhere(peak)
     order = np.argsort(-heat[peak], kind="stable")[:200]
@@ -289,17 +294,17 @@ def _agreed(first: list[Place], second: list[Place], floor: float) -> list[Place
     return merged + [replace(p, finder=(p.finder + floor) / 2) for p in left]
 
 
-def lung_grid(source: Grid, lungs: Lungs, margin_mm: float = MARGIN_MM) -> Grid:
-    """The lungs with a margin on the finder's grid."""
+def lung_grid(source: Grid, lungs: Lungs, spare: int = 0) -> Grid:
+    """The lungs with their margin on the finder's grid, and `spare` voxels more at the end of each axis."""
     where = np.argwhere(lungs.mask)
     ends = np.array([where.min(0), where.max(0)], float)
     corners = source.to_index(lungs.grid.to_lps(ends))
-    margin = margin_mm / np.array(source.spacing)
+    margin = MARGIN_MM / np.array(source.spacing)
     low = np.maximum(corners[0] - margin, 0)
     high = np.minimum(corners[1] + margin, np.array(source.hu.shape) - 1)
     cells = (high - low) * np.array(source.spacing) / FINDER_STEP_MM
     shape = [int(np.ceil((c + 1) / MULTIPLE)) * MULTIPLE for c in cells]
-    return resample(source, FINDER_STEP_MM, low, (shape[0], shape[1], shape[2]))
+    return resample(source, FINDER_STEP_MM, low, (shape[0] + spare, shape[1] + spare, shape[2] + spare))
 
 
 def _coarser(grid: Grid) -> NDArray[np.float64]:
