@@ -18,6 +18,7 @@ from tests.workflow.desk import Desk
 from triage.cli.up import free_port
 from triage.dicom.archive import Archive, Dimse
 from triage.dicom.archive_web import Web
+from triage.dicom.receiver_config import ReceiverLimits
 from triage.dicom.send import send
 from triage.domain.errors import Unavailable
 from triage.settings import PullSettings, Settings
@@ -111,7 +112,7 @@ def test_asked_and_fetched(name: str, method: str, request: pytest.FixtureReques
 
 def test_the_puller_has_dcmqrscp_move_to_our_receiver(database: Database, tmp_path: Path) -> None:
     """The whole way: C-FIND, the wanted list, C-MOVE, and what arrives lies in our folder byte for byte."""
-    desk, hospital = Desk(database), Hospital(tmp_path)
+    desk, hospital = Desk(database), Hospital(tmp_path, ReceiverLimits())
     try:
         with a_dcmqrscp(tmp_path / "archive", hospital.port) as port:
             today = f"{desk.clock():%Y%m%d}"
@@ -145,7 +146,7 @@ def test_an_archive_that_does_not_know_us_is_told_apart_and_the_error_says_what_
 
 def test_dcmtk_finds_gets_and_moves_what_we_sent(dcmqrscp: Shelf, tmp_path: Path) -> None:
     """findscu, getscu and movescu as a foreign reader of an archive that our sender filled."""
-    hospital = Hospital(tmp_path)
+    hospital = Hospital(tmp_path, ReceiverLimits())
     (tmp_path / "got").mkdir()
     to = ["-aet", "TRIAGE", "-aec", "ARCHIVE", "127.0.0.1", str(dcmqrscp.dicom_port)]
     series = scan()[0].SeriesInstanceUID
@@ -170,7 +171,7 @@ def test_dcmtk_finds_gets_and_moves_what_we_sent(dcmqrscp: Shelf, tmp_path: Path
 def test_who_asks_us_for_query_and_retrieve_is_told_that_we_do_not_and_nothing_is_held_up(
     client: str, tmp_path: Path
 ) -> None:
-    hospital = Hospital(tmp_path)
+    hospital = Hospital(tmp_path, ReceiverLimits())
     (tmp_path / "got").mkdir()
     options = {"findscu": [], "getscu": ["-od", str(tmp_path / "got")], "movescu": ["-aem", "ANY"]}[client]
     try:

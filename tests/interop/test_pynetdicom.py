@@ -15,6 +15,7 @@ from pynetdicom.presentation import build_context, build_role
 from tests.dicom.builders import ct_slices, film, save_all
 from tests.dicom.hospital import Hospital
 from tests.pacs import a_pacs
+from triage.dicom.receiver_config import ReceiverLimits
 from triage.dicom.send import send
 from triage.domain.study import CT, DX_FOR_PRESENTATION
 
@@ -24,7 +25,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 @pytest.fixture
 def hospital(tmp_path: Path) -> Iterator[Hospital]:
-    made = Hospital(tmp_path)
+    made = Hospital(tmp_path, ReceiverLimits())  # a program in Python may be slow when others run beside it
     yield made
     made.receiver.stop(grace_seconds=2)
 
