@@ -41,8 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     and then pages in Chromium. Then files whose fixtures are made once for all their tests: on two workers they would be
     made twice. The rest test by test.
 
-    What starts processes shares two cores with the rest and waits for clocks: it is run once more when it fails, and the
-    summary says so (RERUN). A rerun is a race to look for; a failure twice in a row is none.
+    What starts processes, or speaks with another's program, shares two cores with the rest and waits for clocks: it is
+    run once more when it fails, and the summary says so (RERUN). A rerun is a race to look for; a failure twice in a row
+    is none.
     """
     order = {}
     for item in items:
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         order[item] = _FIRST.index(group) if group in _FIRST else len(_FIRST) + (not group)
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
-        if group in _FIRST:
+        if group in _FIRST or item.get_closest_marker("interop"):
             item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=order.__getitem__)
 
